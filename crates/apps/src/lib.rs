@@ -1,0 +1,1 @@
+//! What Weir decides: one folder per capability, pure.

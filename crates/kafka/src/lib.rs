@@ -1,0 +1,1 @@
+//! The log port on Apache Kafka: grouped production, parts, topics, tailing, and the embedded log.

@@ -1,0 +1,69 @@
+//! The log port: a batch of records goes in, and is durable when the promise resolves.
+//!
+//! A batch owns one arena; records are ranges in it, so that a batch of thousands costs a handful of allocations and
+//! the log may read the bytes in place until it has answered.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use weir_model::{Fault, TopicName};
+
+/// A boxed promise. Ports are called once per batch, so the box costs nothing.
+pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
+
+/// One record as ranges (byte offsets) into its batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSpan {
+    /// Index into [`RecordBatch::topics`].
+    pub topic: u16,
+    /// Key bytes in the arena; the partition is `murmur2(key)`, as the Java client has it.
+    pub key: Range<u32>,
+    /// Value bytes in the arena.
+    pub value: Range<u32>,
+    /// Headers: indexes into [`RecordBatch::headers`].
+    pub headers: Range<u32>,
+    /// Record timestamp in ms since 1970.
+    pub timestamp_ms: i64,
+}
+
+/// One record header: a name and a range of the arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderSpan {
+    /// The name; a closed list, so static.
+    pub name: &'static str,
+    /// Value bytes in the arena.
+    pub value: Range<u32>,
+}
+
+/// Records in the order in which each partition must keep them.
+#[derive(Debug, Default)]
+pub struct RecordBatch {
+    /// All bytes: keys, values, header values. Below 4 GiB (a frame is at most 272 MiB).
+    pub arena: Vec<u8>,
+    /// The records, in order.
+    pub records: Vec<RecordSpan>,
+    /// Headers of all records.
+    pub headers: Vec<HeaderSpan>,
+    /// Topics that records point to.
+    pub topics: Vec<TopicName>,
+}
+
+impl RecordBatch {
+    /// Bytes of a range of the arena.
+    ///
+    /// # Panics
+    /// When the range is not of this batch, which only our own bug can do.
+    #[must_use]
+    pub fn bytes(&self, range: &Range<u32>) -> &[u8] {
+        &self.arena[range.start as usize..range.end as usize]
+    }
+}
+
+/// A durable, partitioned, ordered log.
+pub trait LogWriter: Send + Sync {
+    /// Queues the records at once, in order, before it returns; resolves when **every** record is durable by the
+    /// topic's rule. On a fault some records may be durable: the caller repeats the whole batch.
+    ///
+    /// Two calls one after the other keep their order in each partition.
+    fn append(&self, batch: RecordBatch) -> Job<'static, ()>;
+}

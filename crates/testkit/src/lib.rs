@@ -1,0 +1,1 @@
+//! Real engines for tests: Kafka, HBase, ZooKeeper and HDFS from package registries, as separate processes.

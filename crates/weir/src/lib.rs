@@ -1,0 +1,1 @@
+//! Weir: HBase tables as ordered change streams on Apache Kafka.
