@@ -1,1 +1,3 @@
-//! What Weir decides: one folder per capability, pure.
+//! What Weir decides: one folder per capability, pure. No socket, file, clock or random source here.
+
+pub mod capture;

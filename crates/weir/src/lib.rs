@@ -1,1 +1,6 @@
-//! Weir: HBase tables as ordered change streams on Apache Kafka.
+//! Commands, configuration, assembly and console of Weir.
+//!
+//! Floor 4: the only place where what decides (`apps`) meets what acts (`kafka`, `hbase`). It makes no decision
+//! about data.
+
+pub mod config;

@@ -1,0 +1,222 @@
+//! Reading and checking the file: every error names the place, what is wrong with it, and how to mend it.
+
+use super::{Config, Key};
+use std::collections::BTreeMap;
+use std::path::Path;
+use weir_model::{Fault, FaultKind, TableName, TopicName, TopicNaming};
+
+/// Code of every configuration fault.
+pub const CODE: &str = "W-CONFIG";
+
+/// The longest answer margin and message time-out that still end before a source's default time-out of 60 s.
+const SOURCE_TIMEOUT_MS: u64 = weir_model::limits::CALL_TIMEOUT_MS_DEFAULT;
+
+/// Reads and checks a file.
+///
+/// # Errors
+/// A `Config` fault when the file cannot be read, does not parse, has an unknown key or a value out of range.
+pub fn file(path: &Path) -> Result<Config, Fault> {
+    let about = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Fault::new(FaultKind::Config, CODE, "read the configuration", about.clone()).caused_by(error))?;
+    text_of(&text, &about)
+}
+
+/// Parses and checks a text; `about` names it in errors.
+///
+/// # Errors
+/// As [`file`].
+pub fn text_of(text: &str, about: &str) -> Result<Config, Fault> {
+    let config: Config = toml::from_str(text).map_err(|error| {
+        let hint = suggestion(error.message()).map(|hint| format!("\n{hint}")).unwrap_or_default();
+        let cause = format!("{}{hint}", error.to_string().trim_end());
+        Fault::new(FaultKind::Config, CODE, "read the configuration", about.to_owned()).caused_by(cause)
+    })?;
+    config.validate().map_err(|wrong| {
+        Fault::new(FaultKind::Config, CODE, "accept the configuration", about.to_owned()).caused_by(wrong)
+    })?;
+    Ok(config)
+}
+
+/// "did you mean": the nearest of the keys that the parser expected.
+fn suggestion(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let given = quoted.next()?;
+    message.starts_with("unknown field").then_some(())?;
+    let nearest = quoted.min_by_key(|key| distance(given, key))?;
+    (distance(given, nearest) <= 2 + given.len() / 3).then(|| format!("did you mean `{nearest}`?"))
+}
+
+/// Edit distance (Levenshtein) of two short words.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (line, letter) in left.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = line + 1;
+        for column in 0..right.len() {
+            let change = corner + usize::from(letter != right[column]);
+            corner = row[column + 1];
+            row[column + 1] = change.min(row[column] + 1).min(corner + 1);
+        }
+    }
+    row[right.len()]
+}
+
+impl Config {
+    /// Checks what the types cannot. The text names the field and the fix.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn validate(&self) -> Result<(), String> {
+        self.validate_log()?;
+        if self.limits.in_flight.get() < 1 << 20 {
+            return Err("limits.in-flight: less than 1MiB cannot hold one ordinary call".to_owned());
+        }
+        if self.limits.frame.as_usize() > weir_model::limits::FRAME_BYTES_MAX {
+            return Err(format!(
+                "limits.frame: at most {} bytes, which is more than any source sends",
+                weir_model::limits::FRAME_BYTES_MAX
+            ));
+        }
+        address("console.listen", &self.console.listen)?;
+        let mut listeners = BTreeMap::new();
+        for (name, capture) in &self.capture {
+            capture.validate(&format!("capture.{name}"), self.log.message_timeout.as_ms())?;
+            if !capture.listen.ends_with(":0")
+                && let Some(other) = listeners.insert(capture.listen.clone(), name)
+            {
+                return Err(format!("capture.{name}.listen: capture.{other} listens on {} too", capture.listen));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_log(&self) -> Result<(), String> {
+        if self.log.bootstrap.is_empty() {
+            return Err("log.bootstrap: name at least one broker, such as [\"broker-1:9092\"]".to_owned());
+        }
+        for broker in &self.log.bootstrap {
+            address("log.bootstrap", broker)?;
+        }
+        let part = self.log.part_size.get();
+        if !(64 << 10..=900 << 20).contains(&part) {
+            return Err("log.part-size: between 64KiB and 900MiB".to_owned());
+        }
+        for (key, value) in &self.log.properties {
+            let secret = ["password", "secret", "passphrase"].iter().any(|word| key.contains(word))
+                || key == "ssl.key.pem"
+                || key == "sasl.oauthbearer.config";
+            if secret && matches!(value, super::unit::Value::Plain(_)) {
+                return Err(format!(
+                    "log.properties.\"{key}\": a secret is not written here; use {{ file = \"...\" }} or {{ env = \"...\" }}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl super::Capture {
+    fn validate(&self, at: &str, message_timeout_ms: u64) -> Result<(), String> {
+        for server in self.zookeeper.split(',').chain(self.peer_zookeeper.iter().flat_map(|text| text.split(','))) {
+            address(&format!("{at}.zookeeper"), server)?;
+        }
+        address(&format!("{at}.listen"), &self.listen)?;
+        if self.peer.is_empty() || !self.peer.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+            return Err(format!("{at}.peer: {:?} is no peer id; HBase takes letters, digits and '_'", self.peer));
+        }
+        for (key, znode) in [("znode-parent", &self.znode_parent), ("base-znode", &self.base_znode())] {
+            if !znode.starts_with('/') || znode.len() < 2 || znode.ends_with('/') || znode.contains("//") {
+                return Err(format!("{at}.{key}: {znode:?} is no znode path; write it as \"/weir/main\""));
+            }
+        }
+        if self.base_znode() == self.znode_parent {
+            return Err(format!("{at}.base-znode: {} is the source cluster's own znode", self.znode_parent));
+        }
+        if !(1..=100).contains(&self.virtual_servers) {
+            return Err(format!("{at}.virtual-servers: between 1 and 100; a source uses at most 10 at once"));
+        }
+        if !(5..=90).contains(&self.answer_margin_percent) {
+            return Err(format!("{at}.answer-margin-percent: between 5 and 90"));
+        }
+        let answer_ms = SOURCE_TIMEOUT_MS * u64::from(100 - self.answer_margin_percent) / 100;
+        if message_timeout_ms > answer_ms {
+            return Err(format!(
+                "log.message-timeout: {message_timeout_ms} ms is longer than a call of {at} may take ({answer_ms} ms: the source's 60 s less answer-margin-percent); a write must not outlive its call"
+            ));
+        }
+        self.validate_topic(at)
+    }
+
+    fn validate_topic(&self, at: &str) -> Result<(), String> {
+        let topic = &self.topic;
+        TopicNaming::new(&topic.prefix, &topic.suffix).map_err(|error| format!("{at}.topic: {error}"))?;
+        for (table, name) in &topic.names {
+            TableName::new(table).map_err(|error| format!("{at}.topic.names: {error}"))?;
+            TopicName::new(name).map_err(|error| format!("{at}.topic.names: {error}"))?;
+        }
+        for table in self.families.keys() {
+            TableName::new(table).map_err(|error| format!("{at}.families: {error}"))?;
+        }
+        match (topic.key, topic.key_length, topic.key_delimiter) {
+            (Key::RowPrefix, Some(length), None) if length > 0 => Ok(()),
+            (Key::RowPrefix, None, Some(delimiter)) if delimiter.is_ascii() => Ok(()),
+            (Key::RowPrefix, ..) => Err(format!(
+                "{at}.topic.key: \"row-prefix\" wants either key-length (1 or more) or key-delimiter (one ASCII character)"
+            )),
+            (Key::Region | Key::Row, None, None) => Ok(()),
+            (Key::Region | Key::Row, ..) => {
+                Err(format!("{at}.topic: key-length and key-delimiter belong to key = \"row-prefix\""))
+            }
+        }
+    }
+}
+
+/// Checks `host:port`.
+fn address(at: &str, text: &str) -> Result<(), String> {
+    let good = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if good { Ok(()) } else { Err(format!("{at}: {text:?} is no address; write host:port")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(text: &str, expect: &[&str]) {
+        let fault = text_of(text, "weir.toml").unwrap_err();
+        assert_eq!(fault.kind(), FaultKind::Config);
+        let chain = fault.chain();
+        for part in expect {
+            assert!(chain.contains(part), "{part:?} is not in:\n{chain}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line_and_a_suggestion() {
+        refused("[log]\nbootstap = [\"b:1\"]\n", &["line 2", "bootstap", "did you mean `bootstrap`?"]);
+        refused("[capture.main]\nzookeper = \"z:1\"\n", &["line 2", "did you mean `zookeeper`?"]);
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_field_and_the_fix() {
+        refused("[log]\nlinger = \"5\"\n", &["line 2", "\"100ms\""]);
+        refused("[log]\nbootstrap = []\n", &["log.bootstrap", "at least one broker"]);
+        refused("[capture.a]\npeer = \"a-b\"\n", &["capture.a.peer", "letters, digits"]);
+        refused("[capture.a]\nlisten = \"16020\"\n", &["capture.a.listen", "host:port"]);
+        refused("[capture.a]\nbase-znode = \"/hbase\"\n", &["capture.a.base-znode", "source cluster's own"]);
+        refused("[log]\nmessage-timeout = \"60s\"\n[capture.a]\n", &["log.message-timeout", "45000 ms"]);
+        refused("[capture.a]\ntopic.key = \"row-prefix\"\n", &["capture.a.topic.key", "key-length"]);
+        refused("[capture.a]\ntopic.key-length = 4\n", &["key = \"row-prefix\""]);
+        refused("[capture.a]\n[capture.b]\n", &["capture.b.listen", "capture.a listens"]);
+        refused("[log.properties]\n\"sasl.password\" = \"x\"\n", &["log.properties.\"sasl.password\"", "{ env ="]);
+        refused("[limits]\nin-flight = \"1KiB\"\n", &["limits.in-flight"]);
+    }
+
+    #[test]
+    fn the_defaults_are_accepted() {
+        text_of("", "x").unwrap();
+        text_of("[capture.main]\n", "x").unwrap();
+    }
+}

@@ -1,0 +1,63 @@
+//! The pages of fault codes, from `docs/faults`, embedded in the binary.
+
+/// One page.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// The code, `W-...`.
+    pub code: &'static str,
+    /// The whole page in Markdown.
+    pub text: &'static str,
+}
+
+impl Page {
+    /// The title without the code.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        let line = self.text.lines().next().unwrap_or_default();
+        line.split_once(": ").map_or(line, |(_, title)| title)
+    }
+}
+
+const PAGES: &[Page] = &[
+    Page { code: "W-CAPTURE-TOPIC-NAME", text: include_str!("../../../docs/faults/W-CAPTURE-TOPIC-NAME.md") },
+    Page { code: "W-CONFIG", text: include_str!("../../../docs/faults/W-CONFIG.md") },
+    Page { code: "W-KAFKA-DENIED", text: include_str!("../../../docs/faults/W-KAFKA-DENIED.md") },
+    Page { code: "W-KAFKA-REJECTED", text: include_str!("../../../docs/faults/W-KAFKA-REJECTED.md") },
+    Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },
+    Page { code: "W-KAFKA-UNREACHABLE", text: include_str!("../../../docs/faults/W-KAFKA-UNREACHABLE.md") },
+    Page { code: "W-LISTEN", text: include_str!("../../../docs/faults/W-LISTEN.md") },
+    Page { code: "W-ZOOKEEPER-UNREACHABLE", text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md") },
+];
+
+/// All pages, by code.
+#[must_use]
+pub const fn all() -> &'static [Page] {
+    PAGES
+}
+
+/// The page of a code, in any case of letters.
+#[must_use]
+pub fn find(code: &str) -> Option<Page> {
+    PAGES.iter().copied().find(|page| page.code.eq_ignore_ascii_case(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_is_embedded_and_starts_with_its_code() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults");
+        let mut files: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap().replace(".md", ""))
+            .collect();
+        files.sort();
+        assert_eq!(files, all().iter().map(|page| page.code).collect::<Vec<_>>());
+        for page in all() {
+            assert!(page.text.starts_with(&format!("# {}: ", page.code)), "{}", page.code);
+            assert!(page.text.contains("**What you do.**"), "{}", page.code);
+        }
+        assert_eq!(find("w-config").unwrap().code, "W-CONFIG");
+    }
+}

@@ -1,0 +1,8 @@
+//! The RPC of HBase 0.96 and later, as a replication sink and an administrator meet it.
+
+pub mod call;
+pub mod cell_block;
+pub mod markers;
+pub mod preamble;
+pub mod replication;
+pub mod zk;
