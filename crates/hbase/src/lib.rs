@@ -1,1 +1,6 @@
-//! HBase over its own wire protocol: replication server (fake peer cluster), ZooKeeper registration, peer administration.
+//! HBase over its own wire protocol, without a JVM.
+//!
+//! [`replication`] poses as the region servers of a peer cluster, [`registration`] as its ZooKeeper side.
+
+pub mod registration;
+pub mod replication;

@@ -1,1 +1,12 @@
-//! The log port on Apache Kafka: grouped production, parts, topics, tailing, and the embedded log.
+//! The log port on Apache Kafka, over librdkafka.
+//!
+//! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
+//! [`reader`] reads topics, [`topics`] looks at and creates them, [`embedded`] is a log inside the process.
+
+pub mod embedded;
+mod ffi;
+pub mod partition;
+pub mod parts;
+pub mod producer;
+pub mod reader;
+pub mod topics;

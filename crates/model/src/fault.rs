@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn display_names_code_deed_and_subject_and_the_chain_adds_the_cause() {
         let cause = std::io::Error::other("refused");
-        let fault = Fault::new(FaultKind::Transient, "W-KAFKA-DOWN", "reach the brokers", "b1:9092").caused_by(cause);
+        let fault =
+            Fault::new(FaultKind::Transient, "W-KAFKA-DOWN", "reach the brokers", "b1:9092").caused_by(cause);
         assert_eq!(fault.to_string(), "[W-KAFKA-DOWN] failed to reach the brokers: b1:9092");
         assert_eq!(fault.chain(), "[W-KAFKA-DOWN] failed to reach the brokers: b1:9092: refused");
     }

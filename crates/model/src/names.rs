@@ -17,7 +17,9 @@ pub enum TableNameError {
     #[error("table name is not UTF-8")]
     NotUtf8,
     /// A character that `TableName.isLegalTableQualifierName` refuses.
-    #[error("table name {name:?} has the character {wrong:?}; HBase allows letters, digits, '_', '-' and '.'")]
+    #[error(
+        "table name {name:?} has the character {wrong:?}; HBase allows letters, digits, '_', '-' and '.'"
+    )]
     Character {
         /// The name as given.
         name: String,
@@ -40,11 +42,10 @@ impl TableName {
             return Err(TableNameError::Empty);
         }
         let legal = |letter: char| letter.is_alphanumeric() || letter == '_';
-        let wrong = namespace
-            .unwrap_or_default()
-            .chars()
-            .find(|letter| !legal(*letter))
-            .or_else(|| qualifier.chars().find(|letter| !legal(*letter) && *letter != '-' && *letter != '.'));
+        let wrong =
+            namespace.unwrap_or_default().chars().find(|letter| !legal(*letter)).or_else(|| {
+                qualifier.chars().find(|letter| !legal(*letter) && *letter != '-' && *letter != '.')
+            });
         match wrong {
             Some(wrong) => Err(TableNameError::Character { name: name.to_owned(), wrong }),
             None if namespace == Some("default") => Ok(Self(qualifier.to_owned())),
@@ -178,7 +179,12 @@ mod tests {
     fn a_cluster_id_reads_what_it_prints() {
         let text = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
         assert_eq!(ClusterId::parse(text).unwrap().to_string(), text);
-        for wrong in ["", "0f1e2d3c4b5a-6978-8796-a5b4c3d2e1f0", "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f", "zf1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"] {
+        for wrong in [
+            "",
+            "0f1e2d3c4b5a-6978-8796-a5b4c3d2e1f0",
+            "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f",
+            "zf1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0",
+        ] {
             assert_eq!(ClusterId::parse(wrong), None, "{wrong}");
         }
         let named = ClusterId::name_based(u128::MAX).to_string();

@@ -37,7 +37,8 @@ impl TopicName {
             "it is a path"
         } else if name.len() > TOPIC_NAME_BYTES_MAX {
             "it is longer than 249 bytes"
-        } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')) {
+        } else if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+        {
             "it has characters other than ASCII letters, digits, '.', '_' and '-'"
         } else {
             return Ok(Self(name.into()));

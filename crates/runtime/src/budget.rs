@@ -41,7 +41,8 @@ impl Budget {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units_max);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let waiting = Waiting(&self.waiting);
-        let permit = Arc::clone(&self.units).acquire_many_owned(units).await.expect("the budget is never closed");
+        let permit =
+            Arc::clone(&self.units).acquire_many_owned(units).await.expect("the budget is never closed");
         drop(waiting);
         Taken { _permit: permit }
     }

@@ -70,8 +70,8 @@ pub enum Refusal {
 pub struct TableReport {
     /// The table.
     pub table: TableName,
-    /// Its topic; `None` when the table is not captured.
-    pub topic: Option<TopicName>,
+    /// Its topic.
+    pub topic: TopicName,
     /// Entries that became records.
     pub entries: u64,
     /// Cells in them.
@@ -115,4 +115,260 @@ impl Report {
     pub fn entries(&self) -> u64 {
         self.tables.iter().map(|table| table.entries).sum()
     }
+}
+
+/// Where entries of one table go.
+enum Way {
+    Captured(usize),
+    Skipped(SkipReason),
+}
+
+impl Capture {
+    /// Routes a call into `batch`, which must be empty. `source` is the id of the source cluster.
+    ///
+    /// # Errors
+    /// When an entry can be neither sent nor rightly skipped; nothing of the call may be acknowledged then.
+    pub fn route(
+        &self,
+        source: weir_model::ClusterId,
+        request: &ReplicateRequest<'_>,
+        batch: &mut RecordBatch,
+    ) -> Result<Report, Refusal> {
+        let mut report = Report::default();
+        let mut ways: Vec<(&[u8], Way)> = Vec::new();
+        let texts = HeaderTexts { cluster: source.to_string() };
+        for entry in request.entries() {
+            let known = ways.iter().rposition(|(table, _)| *table == entry.key.table);
+            let place = match known {
+                Some(place) => place,
+                None => {
+                    ways.push((entry.key.table, self.way(entry.key.table, batch, &mut report)?));
+                    ways.len() - 1
+                }
+            };
+            match ways[place].1 {
+                Way::Skipped(reason) => report.skip(reason, 1),
+                Way::Captured(table) => {
+                    let mut writer =
+                        Writer { capture: self, source, request, texts: &texts, batch: &mut *batch };
+                    writer.entry(&entry, table, &mut report)?;
+                }
+            }
+            if batch.arena.len() > u32::MAX as usize {
+                return Err(Refusal::TooLarge);
+            }
+        }
+        Ok(report)
+    }
+
+    fn way(&self, name: &[u8], batch: &mut RecordBatch, report: &mut Report) -> Result<Way, Refusal> {
+        let table = TableName::from_bytes(name)?;
+        if table.is_system() {
+            return Ok(Way::Skipped(SkipReason::SystemTable));
+        }
+        if !self.settings.takes(&table) {
+            return Ok(Way::Skipped(SkipReason::Table));
+        }
+        let topic = match self.settings.topic(&table) {
+            Ok(topic) => topic,
+            Err(source) => return Err(Refusal::Topic { table, source }),
+        };
+        let topic_index = u16::try_from(batch.topics.len()).map_err(|_| Refusal::TooLarge)?;
+        batch.topics.push(topic.clone());
+        report.tables.push(TableReport {
+            table,
+            topic,
+            entries: 0,
+            cells: 0,
+            bytes: 0,
+            last_write_ms: 0,
+            topic_index,
+        });
+        Ok(Way::Captured(report.tables.len() - 1))
+    }
+}
+
+/// Texts of headers that are the same for a whole call.
+struct HeaderTexts {
+    cluster: String,
+}
+
+/// Writes the records of one entry.
+struct Writer<'w, 'r> {
+    capture: &'w Capture,
+    source: weir_model::ClusterId,
+    request: &'w ReplicateRequest<'r>,
+    texts: &'w HeaderTexts,
+    batch: &'w mut RecordBatch,
+}
+
+impl Writer<'_, '_> {
+    fn entry(&mut self, entry: &Entry<'_>, table: usize, report: &mut Report) -> Result<(), Refusal> {
+        let settings = &self.capture.settings;
+        let families = settings.families.get(&report.tables[table].table);
+        let (mut sent, mut has_marker) = (0u64, false);
+        let takes = |cell: &Cell<'_>| {
+            families.is_none_or(|families| families.iter().any(|family| family == cell.family))
+        };
+        for cell in entry.cells {
+            if markers::is_marker(&cell) {
+                has_marker = true;
+            } else if takes(&cell) {
+                sent += 1;
+            } else {
+                report.skip(SkipReason::Family, 1);
+            }
+        }
+        if entry.cells.len() == 0 {
+            report.skip(SkipReason::Empty, 1);
+        }
+        if has_marker {
+            self.markers(entry, table, report)?;
+        }
+        if sent == 0 {
+            return Ok(());
+        }
+        let cells = entry.cells.filter(move |cell| !markers::is_marker(cell) && takes(cell));
+        let before = self.batch.arena.len();
+        match settings.key {
+            KeyRule::Region => {
+                let (key, value) = self.put(entry.key.encoded_region, |out, source| {
+                    change::encode(out, source, &entry.key, None, cells);
+                });
+                self.record(entry, report.tables[table].topic_index, key, value, None);
+            }
+            KeyRule::Row | KeyRule::RowLength(_) | KeyRule::RowDelimiter(_) => {
+                self.rows(entry, report.tables[table].topic_index, cells);
+            }
+        }
+        let totals = &mut report.tables[table];
+        totals.entries += 1;
+        totals.cells += sent;
+        totals.bytes += (self.batch.arena.len() - before) as u64;
+        totals.last_write_ms = totals.last_write_ms.max(entry.key.write_time_ms);
+        Ok(())
+    }
+
+    /// One record per row, in order of first appearance.
+    fn rows<'c>(&mut self, entry: &Entry<'_>, topic: u16, cells: impl Iterator<Item = Cell<'c>>) {
+        let mut rows: Vec<(&[u8], Vec<Cell<'c>>)> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for cell in cells {
+            let place = *places.entry(cell.row).or_insert_with(|| {
+                rows.push((cell.row, Vec::new()));
+                rows.len() - 1
+            });
+            rows[place].1.push(cell);
+        }
+        let count = u32::try_from(rows.len()).expect("a frame holds fewer rows than bytes");
+        for ((row, cells), index) in rows.into_iter().zip(0..) {
+            let row_key = self.capture.settings.key.of_row(row).unwrap_or(row);
+            let part = change::RowPart { index, count };
+            let (key, value) = self.put(row_key, |out, source| {
+                change::encode(out, source, &entry.key, Some(part), cells.into_iter());
+            });
+            self.record(entry, topic, key, value, None);
+        }
+    }
+
+    /// Bulk loads and heartbeats become records of their own; other markers are counted.
+    fn markers(&mut self, entry: &Entry<'_>, table: usize, report: &mut Report) -> Result<(), Refusal> {
+        let topic = report.tables[table].topic_index;
+        for cell in entry.cells.filter(markers::is_marker) {
+            let marker = markers::parse(&cell)
+                .map_err(|source| Refusal::Marker { table: report.tables[table].table.clone(), source })?;
+            match marker {
+                Marker::BulkLoad(descriptor) => {
+                    let (base, archive) = (self.request.base_namespace_dir, self.request.hfile_archive_dir);
+                    let (key, value) = self.put(entry.key.encoded_region, |out, source| {
+                        change::encode_bulk_load(out, source, &entry.key, descriptor, base, archive);
+                    });
+                    self.record(entry, topic, key, value, Some("bulk-load"));
+                    report.bulk_loads += 1;
+                }
+                Marker::Replication { server, wal, offset } => {
+                    let (key, value) = self.put(entry.key.encoded_region, |out, source| {
+                        change::encode_heartbeat(out, source, &entry.key, server, wal, offset);
+                    });
+                    self.record(entry, topic, key, value, Some("heartbeat"));
+                    report.heartbeats += 1;
+                }
+                Marker::Internal => report.skip(SkipReason::Marker, 1),
+                Marker::Unknown => report.skip(SkipReason::UnknownMarker, 1),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends key and value to the arena. A key equal to the one before is not written again.
+    fn put(
+        &mut self,
+        key: &[u8],
+        encode: impl FnOnce(&mut Vec<u8>, weir_model::ClusterId),
+    ) -> (std::ops::Range<u32>, std::ops::Range<u32>) {
+        let last = self.batch.records.last().map(|record| record.key.clone());
+        let key = match last {
+            Some(last) if self.batch.bytes(&last) == key => last,
+            _ => self.bytes(key),
+        };
+        let start = place(&self.batch.arena);
+        encode(&mut self.batch.arena, self.source);
+        (key, start..place(&self.batch.arena))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> std::ops::Range<u32> {
+        let start = place(&self.batch.arena);
+        self.batch.arena.extend_from_slice(bytes);
+        start..place(&self.batch.arena)
+    }
+
+    fn record(
+        &mut self,
+        entry: &Entry<'_>,
+        topic: u16,
+        key: std::ops::Range<u32>,
+        value: std::ops::Range<u32>,
+        event: Option<&'static str>,
+    ) {
+        let first = place_of(self.batch.headers.len());
+        if self.capture.settings.headers || event.is_some() {
+            self.headers(entry, event);
+        }
+        self.batch.records.push(RecordSpan {
+            topic,
+            key,
+            value,
+            headers: first..place_of(self.batch.headers.len()),
+            timestamp_ms: i64::try_from(entry.key.write_time_ms).unwrap_or(i64::MAX),
+        });
+    }
+
+    fn headers(&mut self, entry: &Entry<'_>, event: Option<&'static str>) {
+        let cluster = self.texts.cluster.as_bytes();
+        let (sequence, time) = (decimal(entry.key.sequence), decimal(entry.key.write_time_ms));
+        let values: [(&'static str, &[u8]); 5] = [
+            ("weir.v", b"1"),
+            ("weir.cluster", cluster),
+            ("weir.region", entry.key.encoded_region),
+            ("weir.seq", sequence.as_bytes()),
+            ("weir.time", time.as_bytes()),
+        ];
+        for (name, value) in values.into_iter().chain(event.map(|event| ("weir.event", event.as_bytes()))) {
+            let value = self.bytes(value);
+            self.batch.headers.push(HeaderSpan { name, value });
+        }
+    }
+}
+
+/// The end of the arena. Checked against 4 GiB once per entry, and an entry is a frame at most.
+fn place(arena: &[u8]) -> u32 {
+    place_of(arena.len())
+}
+
+fn place_of(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+fn decimal(number: u64) -> String {
+    number.to_string()
 }

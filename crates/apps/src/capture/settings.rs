@@ -48,7 +48,9 @@ impl NamePattern {
     #[must_use]
     pub fn matches(&self, table: &TableName) -> bool {
         let mut parts = self.0.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| table.as_str().strip_prefix(first)) else { return false };
+        let Some(mut rest) = parts.next().and_then(|first| table.as_str().strip_prefix(first)) else {
+            return false;
+        };
         let mut parts = parts.peekable();
         if parts.peek().is_none() {
             return rest.is_empty();

@@ -1,1 +1,3 @@
-//! Integration tests.
+//! What the log port promises, on the embedded log and on real Kafka.
+
+mod embedded;

@@ -17,8 +17,9 @@ const SOURCE_TIMEOUT_MS: u64 = weir_model::limits::CALL_TIMEOUT_MS_DEFAULT;
 /// A `Config` fault when the file cannot be read, does not parse, has an unknown key or a value out of range.
 pub fn file(path: &Path) -> Result<Config, Fault> {
     let about = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Fault::new(FaultKind::Config, CODE, "read the configuration", about.clone()).caused_by(error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Fault::new(FaultKind::Config, CODE, "read the configuration", about.clone()).caused_by(error)
+    })?;
     text_of(&text, &about)
 }
 
@@ -86,7 +87,10 @@ impl Config {
             if !capture.listen.ends_with(":0")
                 && let Some(other) = listeners.insert(capture.listen.clone(), name)
             {
-                return Err(format!("capture.{name}.listen: capture.{other} listens on {} too", capture.listen));
+                return Err(format!(
+                    "capture.{name}.listen: capture.{other} listens on {} too",
+                    capture.listen
+                ));
             }
         }
         Ok(())
@@ -119,12 +123,19 @@ impl Config {
 
 impl super::Capture {
     fn validate(&self, at: &str, message_timeout_ms: u64) -> Result<(), String> {
-        for server in self.zookeeper.split(',').chain(self.peer_zookeeper.iter().flat_map(|text| text.split(','))) {
+        for server in
+            self.zookeeper.split(',').chain(self.peer_zookeeper.iter().flat_map(|text| text.split(',')))
+        {
             address(&format!("{at}.zookeeper"), server)?;
         }
         address(&format!("{at}.listen"), &self.listen)?;
-        if self.peer.is_empty() || !self.peer.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
-            return Err(format!("{at}.peer: {:?} is no peer id; HBase takes letters, digits and '_'", self.peer));
+        if self.peer.is_empty()
+            || !self.peer.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+        {
+            return Err(format!(
+                "{at}.peer: {:?} is no peer id; HBase takes letters, digits and '_'",
+                self.peer
+            ));
         }
         for (key, znode) in [("znode-parent", &self.znode_parent), ("base-znode", &self.base_znode())] {
             if !znode.starts_with('/') || znode.len() < 2 || znode.ends_with('/') || znode.contains("//") {
@@ -175,7 +186,8 @@ impl super::Capture {
 
 /// Checks `host:port`.
 fn address(at: &str, text: &str) -> Result<(), String> {
-    let good = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let good =
+        text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if good { Ok(()) } else { Err(format!("{at}: {text:?} is no address; write host:port")) }
 }
 
@@ -210,7 +222,10 @@ mod tests {
         refused("[capture.a]\ntopic.key = \"row-prefix\"\n", &["capture.a.topic.key", "key-length"]);
         refused("[capture.a]\ntopic.key-length = 4\n", &["key = \"row-prefix\""]);
         refused("[capture.a]\n[capture.b]\n", &["capture.b.listen", "capture.a listens"]);
-        refused("[log.properties]\n\"sasl.password\" = \"x\"\n", &["log.properties.\"sasl.password\"", "{ env ="]);
+        refused(
+            "[log.properties]\n\"sasl.password\" = \"x\"\n",
+            &["log.properties.\"sasl.password\"", "{ env ="],
+        );
         refused("[limits]\nin-flight = \"1KiB\"\n", &["limits.in-flight"]);
     }
 

@@ -122,9 +122,8 @@ fn section(path: String, about: String) -> Entry {
 /// A table with keys of its own, or a map of such tables.
 fn is_section(root: &Value, node: &Value, default: Option<&Value>) -> bool {
     let node = resolve(root, node);
-    let of_tables = node
-        .get("additionalProperties")
-        .is_some_and(|each| resolve(root, each).get("properties").is_some());
+    let of_tables =
+        node.get("additionalProperties").is_some_and(|each| resolve(root, each).get("properties").is_some());
     default.is_some() && (node.get("properties").is_some() || of_tables)
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 #[schemars(with = "String", regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))]
 pub struct Span(Duration);
 
-const SPAN_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const SPAN_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl Span {
     /// So many milliseconds.
@@ -45,7 +46,9 @@ impl TryFrom<String> for Span {
                 .checked_mul(ms)
                 .map(Self::from_ms)
                 .ok_or_else(|| format!("{text:?} is too long a time")),
-            _ => Err(format!("{text:?} is no time: write a whole number and a unit, such as \"100ms\", \"5s\", \"10m\", \"2h\" or \"7d\"")),
+            _ => Err(format!(
+                "{text:?} is no time: write a whole number and a unit, such as \"100ms\", \"5s\", \"10m\", \"2h\" or \"7d\""
+            )),
         }
     }
 }
@@ -202,6 +205,11 @@ mod tests {
     #[test]
     fn a_secret_does_not_show_in_debug() {
         assert_eq!(format!("{:?}", Value::Plain("hunter2".into())), "<value>");
-        assert!(Value::Env { env: "WEIR_NOT_SET_ANYWHERE".into() }.read("log.x").unwrap_err().starts_with("log.x: "));
+        assert!(
+            Value::Env { env: "WEIR_NOT_SET_ANYWHERE".into() }
+                .read("log.x")
+                .unwrap_err()
+                .starts_with("log.x: ")
+        );
     }
 }

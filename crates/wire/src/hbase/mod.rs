@@ -5,4 +5,5 @@ pub mod cell_block;
 pub mod markers;
 pub mod preamble;
 pub mod replication;
+pub mod service;
 pub mod zk;

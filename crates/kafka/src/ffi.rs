@@ -1,0 +1,368 @@
+//! The few calls of librdkafka that its Rust wrapper lacks: batch production without copies, delivery reports in bulk.
+//!
+//! All `unsafe` of Weir is here. A batch's arena stays where it is until the last delivery report of its records: each
+//! record's opaque is a pointer to its [`Flight`], which is freed when `left` reaches zero.
+#![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
+
+use rdkafka::config::ClientConfig;
+use rdkafka_sys as sys;
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::ptr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use sys::rd_kafka_resp_err_t as Code;
+use weir_runtime::log::RecordBatch;
+
+/// A handle of a producer.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    client: *mut sys::rd_kafka_t,
+    main: *mut sys::rd_kafka_queue_t,
+}
+
+// SAFETY: librdkafka's handles may be used from any thread at once.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+/// A topic of a handle, and how many partitions it had when it was looked up.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    topic: *mut sys::rd_kafka_topic_t,
+    pub(crate) partition_count: i32,
+}
+
+// SAFETY: as `Handle`.
+unsafe impl Send for Topic {}
+// SAFETY: as `Handle`.
+unsafe impl Sync for Topic {}
+
+/// A batch on its way. Lives until every record has its report.
+pub(crate) struct Flight {
+    pub(crate) batch: RecordBatch,
+    left: AtomicUsize,
+    failed: Mutex<Option<Code>>,
+    landed: Mutex<Option<Box<dyn FnOnce(Option<Code>) + Send>>>,
+}
+
+impl Flight {
+    /// A flight of `count` messages; `landed` gets the first error, or none.
+    pub(crate) fn new(
+        batch: RecordBatch,
+        count: usize,
+        landed: impl FnOnce(Option<Code>) + Send + 'static,
+    ) -> Box<Self> {
+        Box::new(Self {
+            batch,
+            left: AtomicUsize::new(count),
+            failed: Mutex::new(None),
+            landed: Mutex::new(Some(Box::new(landed))),
+        })
+    }
+}
+
+/// Marks `count` messages of a flight as reported; frees it after the last.
+///
+/// SAFETY (caller): `flight` came from `Box::into_raw` and has at least `count` messages left.
+unsafe fn report(flight: *mut Flight, count: usize, error: Option<Code>) {
+    // SAFETY: by the caller's promise it is alive.
+    let this = unsafe { &*flight };
+    if let Some(code) = error {
+        this.failed.lock().expect("no panic under this lock").get_or_insert(code);
+    }
+    if this.left.fetch_sub(count, Ordering::AcqRel) == count {
+        // SAFETY: the last report; nobody else holds the pointer.
+        let flight = unsafe { Box::from_raw(flight) };
+        let failed = *flight.failed.lock().expect("no panic under this lock");
+        let landed = flight.landed.lock().expect("no panic under this lock").take();
+        drop(flight);
+        if let Some(landed) = landed {
+            landed(failed);
+        }
+    }
+}
+
+/// Runs `launch` with the flight's pointer and batch, then gives back the one message that was ours.
+///
+/// `launch` must hand over or report each of the other messages exactly once.
+pub(crate) fn with_flight(flight: Box<Flight>, launch: impl FnOnce(*mut Flight, &RecordBatch)) {
+    let pointer = Box::into_raw(flight);
+    // SAFETY: our own message keeps the flight alive until the report below; nobody writes to the batch.
+    launch(pointer, unsafe { &(*pointer).batch });
+    // SAFETY: our own message was not reported yet.
+    unsafe { report(pointer, 1, None) };
+}
+
+/// One message to produce: ranges were resolved to slices of the flight's arena.
+pub(crate) struct Message<'a> {
+    pub(crate) partition: i32,
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) timestamp_ms: i64,
+}
+
+impl Handle {
+    /// A producer by this configuration.
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, String> {
+        let native = config.create_native_config().map_err(|error| error.to_string())?;
+        let mut text = [0u8; 512];
+        // SAFETY: `native` is a valid configuration; `rd_kafka_new` takes it over on success only, so it is
+        // duplicated and the copy freed on failure. `text` has the length that is passed.
+        unsafe {
+            let conf = sys::rd_kafka_conf_dup(native.ptr());
+            sys::rd_kafka_conf_set_events(conf, sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
+            let client = sys::rd_kafka_new(
+                sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+                conf,
+                text.as_mut_ptr().cast(),
+                text.len(),
+            );
+            if client.is_null() {
+                sys::rd_kafka_conf_destroy(conf);
+                let text = CStr::from_bytes_until_nul(&text).map(CStr::to_string_lossy).unwrap_or_default();
+                return Err(text.into_owned());
+            }
+            Ok(Self { client, main: sys::rd_kafka_queue_get_main(client) })
+        }
+    }
+
+    /// Looks a topic up; `Err` says why the cluster does not have it.
+    pub(crate) fn topic(&self, name: &str, timeout_ms: i32) -> Result<Topic, Code> {
+        let name = CString::new(name).map_err(|_| Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION)?;
+        // SAFETY: name and handle are valid; the metadata is read within its lifetime and freed.
+        unsafe {
+            let topic = sys::rd_kafka_topic_new(self.client, name.as_ptr(), ptr::null_mut());
+            if topic.is_null() {
+                return Err(Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION);
+            }
+            let mut topic = Topic { topic, partition_count: 0 };
+            let mut metadata = ptr::null();
+            let code = sys::rd_kafka_metadata(self.client, 0, topic.topic, &raw mut metadata, timeout_ms);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(code);
+            }
+            let found = if (*metadata).topic_cnt == 1 {
+                &*(*metadata).topics
+            } else {
+                sys::rd_kafka_metadata_destroy(metadata);
+                return Err(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+            };
+            let (code, partition_count) = (found.err, found.partition_cnt);
+            sys::rd_kafka_metadata_destroy(metadata);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Err(code);
+            }
+            if partition_count == 0 {
+                return Err(Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+            }
+            topic.partition_count = partition_count;
+            Ok(topic)
+        }
+    }
+
+    /// Hands a run of messages without headers over, in order. Refused ones are reported at once.
+    pub(crate) fn produce_run(&self, topic: &Topic, flight: *mut Flight, run: &[Message<'_>]) {
+        for chunk in run.chunks(c_int::MAX as usize) {
+            // SAFETY: `rd_kafka_message_t` is plain data; zero is its empty value.
+            let empty: sys::rd_kafka_message_t = unsafe { std::mem::zeroed() };
+            let mut messages: Vec<sys::rd_kafka_message_t> = chunk
+                .iter()
+                .map(|message| sys::rd_kafka_message_t {
+                    partition: message.partition,
+                    payload: message.value.as_ptr().cast::<c_void>().cast_mut(),
+                    len: message.value.len(),
+                    key: message.key.as_ptr().cast::<c_void>().cast_mut(),
+                    key_len: message.key.len(),
+                    _private: flight.cast(),
+                    ..empty
+                })
+                .collect();
+            // SAFETY: payloads and keys are in the flight's arena, which lives until the last report; without
+            // F_COPY and F_FREE librdkafka only reads them. The array has the length that is passed.
+            let taken = unsafe {
+                sys::rd_kafka_produce_batch(
+                    topic.topic,
+                    0,
+                    sys::RD_KAFKA_MSG_F_PARTITION,
+                    messages.as_mut_ptr(),
+                    c_int::try_from(messages.len()).expect("chunks are at most c_int::MAX long"),
+                )
+            };
+            if usize::try_from(taken).unwrap_or_default() < messages.len() {
+                for message in
+                    messages.iter().filter(|message| message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
+                {
+                    // SAFETY: a refused message gets no report of its own.
+                    unsafe { report(flight, 1, Some(message.err)) };
+                }
+            }
+        }
+    }
+
+    /// Hands one message with headers over. A refused one is reported at once.
+    pub(crate) fn produce_one<'h>(
+        &self,
+        topic: &Topic,
+        flight: *mut Flight,
+        message: &Message<'_>,
+        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ) {
+        use sys::rd_kafka_vtype_t as Kind;
+        // SAFETY: zeroed unions of plain data; each entry sets the member that its type names. Header names and
+        // values are copied by librdkafka; key and value live in the flight's arena until the last report.
+        unsafe {
+            let list = sys::rd_kafka_headers_new(6);
+            for (name, value) in headers {
+                sys::rd_kafka_header_add(
+                    list,
+                    name.as_ptr().cast(),
+                    name.len().cast_signed(),
+                    value.as_ptr().cast(),
+                    value.len().cast_signed(),
+                );
+            }
+            let entry = |kind: Kind| sys::rd_kafka_vu_t { vtype: kind, ..std::mem::zeroed() };
+            let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                ptr: bytes.as_ptr().cast::<c_void>().cast_mut(),
+                size: bytes.len(),
+            };
+            let mut parts = [
+                entry(Kind::RD_KAFKA_VTYPE_RKT),
+                entry(Kind::RD_KAFKA_VTYPE_PARTITION),
+                entry(Kind::RD_KAFKA_VTYPE_KEY),
+                entry(Kind::RD_KAFKA_VTYPE_VALUE),
+                entry(Kind::RD_KAFKA_VTYPE_TIMESTAMP),
+                entry(Kind::RD_KAFKA_VTYPE_OPAQUE),
+                entry(Kind::RD_KAFKA_VTYPE_HEADERS),
+            ];
+            parts[0].u.rkt = topic.topic;
+            parts[1].u.i32_ = message.partition;
+            parts[2].u.mem = memory(message.key);
+            parts[3].u.mem = memory(message.value);
+            parts[4].u.i64_ = message.timestamp_ms;
+            parts[5].u.ptr = flight.cast();
+            parts[6].u.headers = list;
+            let error = sys::rd_kafka_produceva(self.client, parts.as_ptr(), parts.len());
+            if !error.is_null() {
+                let code = sys::rd_kafka_error_code(error);
+                sys::rd_kafka_error_destroy(error);
+                // On failure the header list stays ours.
+                sys::rd_kafka_headers_destroy(list);
+                report(flight, 1, Some(code));
+            }
+        }
+    }
+
+    /// Waits for delivery reports and errors, and serves them. Returns a fatal error's text, once.
+    pub(crate) fn serve(&self, timeout_ms: i32) -> Served {
+        // SAFETY: the event is valid until destroyed; its messages are read before that.
+        unsafe {
+            let event = sys::rd_kafka_queue_poll(self.main, timeout_ms);
+            if event.is_null() {
+                return Served::Nothing;
+            }
+            let mut served = Served::Nothing;
+            match sys::rd_kafka_event_type(event) {
+                sys::RD_KAFKA_EVENT_DR => {
+                    served = Served::Reports;
+                    serve_reports(event);
+                }
+                sys::RD_KAFKA_EVENT_ERROR => {
+                    let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event))
+                        .to_string_lossy()
+                        .into_owned();
+                    served = if sys::rd_kafka_event_error_is_fatal(event) != 0
+                        || sys::rd_kafka_event_error(event) == Code::RD_KAFKA_RESP_ERR__FATAL
+                    {
+                        Served::Fatal(text)
+                    } else {
+                        Served::Error(text)
+                    };
+                }
+                _ => {}
+            }
+            sys::rd_kafka_event_destroy(event);
+            served
+        }
+    }
+
+    /// Waits until everything queued is reported, at most so long.
+    pub(crate) fn flush(&self, timeout_ms: i32) {
+        // SAFETY: the handle is valid.
+        unsafe {
+            sys::rd_kafka_flush(self.client, timeout_ms);
+        }
+    }
+
+    /// Gives up everything queued or in flight; reports follow.
+    pub(crate) fn purge(&self) {
+        // SAFETY: the handle is valid.
+        unsafe {
+            sys::rd_kafka_purge(self.client, sys::RD_KAFKA_PURGE_F_QUEUE | sys::RD_KAFKA_PURGE_F_INFLIGHT);
+        }
+    }
+
+    /// Messages that have no report yet.
+    pub(crate) fn queued(&self) -> usize {
+        // SAFETY: the handle is valid.
+        usize::try_from(unsafe { sys::rd_kafka_outq_len(self.client) }).unwrap_or_default()
+    }
+}
+
+/// What one turn of [`Handle::serve`] met.
+pub(crate) enum Served {
+    Nothing,
+    Reports,
+    Error(String),
+    Fatal(String),
+}
+
+/// SAFETY (caller): `event` is a live event of delivery reports.
+unsafe fn serve_reports(event: *mut sys::rd_kafka_event_t) {
+    let mut messages: [*const sys::rd_kafka_message_t; 512] = [ptr::null(); 512];
+    // Reports of one flight come together: count a run before touching its counter.
+    let (mut flight, mut count, mut error) = (ptr::null_mut::<Flight>(), 0, None);
+    loop {
+        // SAFETY: the array has the length that is passed.
+        let got = unsafe { sys::rd_kafka_event_message_array(event, messages.as_mut_ptr(), messages.len()) };
+        if got == 0 {
+            break;
+        }
+        for message in messages.iter().take(got) {
+            // SAFETY: librdkafka filled `got` valid pointers; `_private` is the flight that was passed in.
+            let (of, code) = unsafe { ((**message)._private.cast::<Flight>(), (**message).err) };
+            if of != flight {
+                if count > 0 {
+                    // SAFETY: `count` reports of this flight were seen and not yet counted.
+                    unsafe { report(flight, count, error) };
+                }
+                (flight, count, error) = (of, 0, None);
+            }
+            count += 1;
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                error = error.or(Some(code));
+            }
+        }
+    }
+    if count > 0 {
+        // SAFETY: as above.
+        unsafe { report(flight, count, error) };
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: created by us, destroyed once.
+        unsafe { sys::rd_kafka_topic_destroy(self.topic) };
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: created by us, destroyed once; topics hold their own reference inside librdkafka.
+        unsafe {
+            sys::rd_kafka_queue_destroy(self.main);
+            sys::rd_kafka_destroy(self.client);
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! Durable, ordered production: acks=all, idempotent, records grouped per partition, one promise per batch.
+//!
+//! A batch is queued whole before [`LogWriter::append`] returns. Its bytes are not copied: the arena stays until the
+//! last delivery report.
+
+use crate::ffi::{Flight, Handle, Message, Served, Topic};
+use crate::{partition, parts};
+use rdkafka::config::ClientConfig;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use weir_model::{Fault, FaultKind, TopicName, limits};
+use weir_runtime::log::{Job, LogWriter, RecordBatch};
+
+/// How long a look-up of an unknown topic may take, and how long its failure is remembered.
+const TOPIC_WAIT_MS: i32 = 3000;
+
+/// Settings of a producer.
+#[derive(Clone, Debug)]
+pub struct ProducerConfig {
+    /// Brokers, `host:port,host:port`.
+    pub bootstrap: String,
+    /// `none`, `lz4`, `zstd`.
+    pub compression: String,
+    /// How long a record waits for others, ms.
+    pub linger_ms: u64,
+    /// How long a record may stay unacknowledged, ms.
+    pub message_timeout_ms: u64,
+    /// Values longer than this are cut into parts.
+    pub part_bytes_max: usize,
+    /// Further settings of librdkafka.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl ProducerConfig {
+    /// Defaults for these brokers.
+    #[must_use]
+    pub fn new(bootstrap: &str) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            compression: "lz4".to_owned(),
+            linger_ms: 5,
+            message_timeout_ms: 40_000,
+            part_bytes_max: limits::PART_BYTES_DEFAULT,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    fn client(&self) -> Result<ClientConfig, Fault> {
+        const OURS: [(&str, &str); 5] = [
+            ("acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
+            ("request.required.acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
+            ("enable.idempotence", "order and single writes within a producer rest on it"),
+            ("message.timeout.ms", "set log.message-timeout"),
+            ("partitioner", "the partition is murmur2 of the key, as the Java client has it"),
+        ];
+        let mut client = ClientConfig::new();
+        for (key, value) in &self.properties {
+            if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
+                let about = format!("log.properties.\"{key}\"");
+                return Err(Fault::new(
+                    FaultKind::Config,
+                    "W-CONFIG",
+                    "take a setting that is not yours to set",
+                    about,
+                )
+                .caused_by(*why));
+            }
+            client.set(key, value);
+        }
+        client
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("compression.codec", &self.compression)
+            .set("linger.ms", self.linger_ms.to_string())
+            .set("message.timeout.ms", self.message_timeout_ms.to_string())
+            // Bounded by the byte budget of the calls, not here: a full queue would cut a batch in two.
+            .set("queue.buffering.max.messages", "0")
+            .set("queue.buffering.max.kbytes", "2147483647");
+        for (key, value) in [
+            ("batch.size", "1000000"),
+            ("batch.num.messages", "100000"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ] {
+            if !self.properties.contains_key(key) {
+                client.set(key, value);
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// Counters of a producer.
+#[derive(Debug, Default)]
+pub struct ProducerStats {
+    /// Records queued, parts counted singly.
+    pub records: AtomicU64,
+    /// Value bytes queued.
+    pub bytes: AtomicU64,
+    /// Batches whose every record became durable.
+    pub batches_done: AtomicU64,
+    /// Batches that failed.
+    pub batches_failed: AtomicU64,
+    /// Producers replaced after a fatal error.
+    pub replaced: AtomicU64,
+}
+
+/// A producer. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: ProducerConfig,
+    client: RwLock<Arc<Client>>,
+    stats: ProducerStats,
+}
+
+/// One librdkafka producer with the thread that serves its reports.
+#[derive(Debug)]
+struct Client {
+    // Before the handle: fields drop in this order, and librdkafka wants its topics back first.
+    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    handle: Arc<Handle>,
+    missing: Mutex<HashMap<TopicName, (Code, std::time::Instant)>>,
+    fatal: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    server: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Client {
+    fn start(config: &ProducerConfig) -> Result<Self, Fault> {
+        let wrong = |text: String| {
+            Fault::new(
+                FaultKind::Config,
+                "W-CONFIG",
+                "configure the Kafka producer",
+                config.bootstrap.clone(),
+            )
+            .caused_by(text)
+        };
+        let handle = Arc::new(Handle::new(&config.client()?).map_err(wrong)?);
+        let (fatal, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let server = std::thread::Builder::new()
+            .name("weir-reports".to_owned())
+            .spawn({
+                let (handle, fatal, stop) = (Arc::clone(&handle), Arc::clone(&fatal), Arc::clone(&stop));
+                move || serve(&handle, &fatal, &stop)
+            })
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            handle,
+            topics: RwLock::default(),
+            missing: Mutex::default(),
+            fatal,
+            stop,
+            server: Some(server),
+        })
+    }
+
+    /// The topic's handle; looked up once, and again after it was found missing.
+    fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
+        if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let mut missing = self.missing.lock().expect("no panic under this lock");
+        if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
+            return Ok(Arc::clone(topic));
+        }
+        let memory = Duration::from_millis(TOPIC_WAIT_MS.unsigned_abs().into());
+        if let Some((code, at)) = missing.get(name)
+            && at.elapsed() < memory
+        {
+            return Err(*code);
+        }
+        match self.handle.topic(name.as_str(), TOPIC_WAIT_MS) {
+            Ok(topic) => {
+                let topic = Arc::new(topic);
+                missing.remove(name);
+                self.topics
+                    .write()
+                    .expect("no panic under this lock")
+                    .insert(name.clone(), Arc::clone(&topic));
+                Ok(topic)
+            }
+            Err(code) => {
+                missing.insert(name.clone(), (code, std::time::Instant::now()));
+                Err(code)
+            }
+        }
+    }
+
+    fn forget_topics(&self) {
+        self.topics.write().expect("no panic under this lock").clear();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(server) = self.server.take() {
+            // The thread may drop the last reference itself; it must not wait for itself.
+            if server.thread().id() != std::thread::current().id() {
+                let _ = server.join();
+            }
+        }
+    }
+}
+
+/// The life of the report thread. On stop everything still queued is given up and reported, so that no promise hangs.
+fn serve(handle: &Handle, fatal: &AtomicBool, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        match handle.serve(100) {
+            Served::Nothing | Served::Reports => {}
+            Served::Error(text) => tracing::warn!(error = %text, "kafka reports an error"),
+            Served::Fatal(text) => {
+                tracing::error!(error = %text, "the kafka producer is beyond repair and is replaced");
+                fatal.store(true, Ordering::Release);
+                handle.purge();
+            }
+        }
+    }
+    handle.purge();
+    while handle.queued() > 0 {
+        handle.serve(100);
+    }
+}
+
+impl Producer {
+    /// Starts a producer. Brokers are not reached yet.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub fn start(config: ProducerConfig) -> Result<Self, Fault> {
+        let client = RwLock::new(Arc::new(Client::start(&config)?));
+        Ok(Self { shared: Arc::new(Shared { config, client, stats: ProducerStats::default() }) })
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn stats(&self) -> &ProducerStats {
+        &self.shared.stats
+    }
+
+    /// Waits until everything queued is acknowledged or failed, at most so long.
+    pub fn flush(&self, wait_max: Duration) {
+        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
+        client.handle.flush(i32::try_from(wait_max.as_millis()).unwrap_or(i32::MAX));
+    }
+
+    /// The client in use; replaced when it has met a fatal error.
+    fn client(&self) -> Result<Arc<Client>, Fault> {
+        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
+        if !client.fatal.load(Ordering::Acquire) {
+            return Ok(client);
+        }
+        let mut slot = self.shared.client.write().expect("no panic under this lock");
+        if slot.fatal.load(Ordering::Acquire) {
+            *slot = Arc::new(Client::start(&self.shared.config)?);
+            self.shared.stats.replaced.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Arc::clone(&slot))
+    }
+
+    fn queue(&self, batch: RecordBatch) -> Result<oneshot::Receiver<Option<Code>>, Fault> {
+        let client = self.client()?;
+        let mut topics = Vec::with_capacity(batch.topics.len());
+        for name in &batch.topics {
+            // Unknown topics are looked up once, off the async threads' books.
+            topics.push(client.topic(name).map_err(|code| fault_of(code, name.as_str()))?);
+        }
+        let part_bytes_max = self.shared.config.part_bytes_max;
+        let placed = place(&batch, &topics);
+        let count_of = |len: usize| if len > part_bytes_max { len.div_ceil(part_bytes_max) } else { 1 };
+        let count: usize = batch.records.iter().map(|record| count_of(record.value.len())).sum();
+        let bytes: u64 = batch.records.iter().map(|record| record.value.len() as u64).sum();
+        self.shared.stats.records.fetch_add(count as u64, Ordering::Relaxed);
+        self.shared.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        if count == 0 {
+            let _ = sender.send(None);
+            return Ok(receiver);
+        }
+        // One message more than there are: ours, so that the flight outlives this function.
+        let flight = Flight::new(batch, count + 1, move |failed| {
+            let _ = sender.send(failed);
+        });
+        launch(&client.handle, flight, &placed, &topics, part_bytes_max);
+        Ok(receiver)
+    }
+}
+
+/// Topic index, partition and record index, grouped by the first two, order kept within.
+type Placed = Vec<(u16, i32, u32)>;
+
+fn place(batch: &RecordBatch, topics: &[Arc<Topic>]) -> Placed {
+    let mut placed = Placed::with_capacity(batch.records.len());
+    let (mut last_key, mut last_topic, mut last_partition) = (&[][..], u16::MAX, -1);
+    let mut sorted = true;
+    for (record, index) in batch.records.iter().zip(0u32..) {
+        let key = batch.bytes(&record.key);
+        if record.topic != last_topic || key != last_key {
+            let partition_count =
+                topics.get(usize::from(record.topic)).map_or(1, |topic| topic.partition_count);
+            let partition = partition::of_key(key, partition_count);
+            sorted &= placed
+                .last()
+                .is_none_or(|last: &(u16, i32, u32)| (last.0, last.1) <= (record.topic, partition));
+            (last_key, last_topic, last_partition) = (key, record.topic, partition);
+        }
+        placed.push((record.topic, last_partition, index));
+    }
+    if !sorted {
+        placed.sort_by_key(|(topic, partition, _)| (*topic, *partition));
+    }
+    placed
+}
+
+fn launch(
+    handle: &Handle,
+    flight: Box<Flight>,
+    placed: &Placed,
+    topics: &[Arc<Topic>],
+    part_bytes_max: usize,
+) {
+    crate::ffi::with_flight(flight, |pointer, batch| {
+        let mut run: Vec<Message<'_>> = Vec::new();
+        let mut run_topic = 0;
+        for (topic_index, partition, index) in placed {
+            let record = &batch.records[*index as usize];
+            let topic = &topics[usize::from(*topic_index)];
+            let (key, value) = (batch.bytes(&record.key), batch.bytes(&record.value));
+            let message =
+                |value| Message { partition: *partition, key, value, timestamp_ms: record.timestamp_ms };
+            let is_cut = value.len() > part_bytes_max;
+            if record.headers.is_empty() && !is_cut {
+                if run_topic != *topic_index {
+                    handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
+                    run.clear();
+                    run_topic = *topic_index;
+                }
+                run.push(message(value));
+                continue;
+            }
+            // Order within the partition: what waits in the run goes first.
+            if !run.is_empty() {
+                handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
+                run.clear();
+            }
+            let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
+                .iter()
+                .map(|header| (header.name, batch.bytes(&header.value)));
+            if is_cut {
+                for (part, bytes) in parts::cut(value, part_bytes_max) {
+                    let text = part.header();
+                    let mut all: Vec<(&str, &[u8])> = Vec::with_capacity(record.headers.len() + 1);
+                    for (name, value) in headers.clone() {
+                        all.push((name, value));
+                    }
+                    all.push((parts::HEADER, text.as_bytes()));
+                    handle.produce_one(topic, pointer, &message(bytes), all.into_iter());
+                }
+            } else {
+                handle.produce_one(topic, pointer, &message(value), headers);
+            }
+        }
+        if !run.is_empty() {
+            handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
+        }
+    });
+}
+
+impl LogWriter for Producer {
+    fn append(&self, batch: RecordBatch) -> Job<'static, ()> {
+        let topic = batch.topics.first().map(ToString::to_string).unwrap_or_default();
+        match self.queue(batch) {
+            Err(fault) => {
+                self.shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
+                Box::pin(std::future::ready(Err(fault)))
+            }
+            Ok(receiver) => {
+                let shared = Arc::clone(&self.shared);
+                Box::pin(async move {
+                    match receiver.await {
+                        Ok(None) => {
+                            shared.stats.batches_done.fetch_add(1, Ordering::Relaxed);
+                            Ok(())
+                        }
+                        Ok(Some(code)) => {
+                            shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
+                            let fault = fault_of(code, &topic);
+                            if fault.code() == "W-KAFKA-TOPIC" {
+                                // Deleted and made again, perhaps with other partitions: look it up anew.
+                                shared.client.read().expect("no panic under this lock").forget_topics();
+                            }
+                            Err(fault)
+                        }
+                        Err(_) => Err(Fault::new(
+                            FaultKind::Transient,
+                            "W-KAFKA-UNREACHABLE",
+                            "write to Kafka",
+                            topic,
+                        )
+                        .caused_by("the producer was stopped")),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// What an error of librdkafka means to us.
+pub(crate) fn fault_of(code: Code, topic: &str) -> Fault {
+    let (kind, page) = match code {
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
+        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
+        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
+        | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION => (FaultKind::Config, "W-KAFKA-TOPIC"),
+        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
+        | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
+        | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
+        | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED => (FaultKind::Denied, "W-KAFKA-DENIED"),
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+        | Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
+        | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE
+        | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD => (FaultKind::Rejected, "W-KAFKA-REJECTED"),
+        Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => (FaultKind::Overloaded, "W-KAFKA-UNREACHABLE"),
+        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
+    };
+    let cause = rdkafka::types::RDKafkaErrorCode::from(code).to_string();
+    Fault::new(kind, page, "write to Kafka", topic).caused_by(cause)
+}

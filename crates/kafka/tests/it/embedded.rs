@@ -1,0 +1,157 @@
+//! The producer against librdkafka's mock cluster, faults included.
+
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use weir_kafka::embedded::EmbeddedLog;
+use weir_kafka::producer::{Producer, ProducerConfig};
+use weir_kafka::reader::{LogRecord, Reader, Start};
+use weir_model::{FaultKind, TopicName};
+use weir_runtime::log::{HeaderSpan, LogWriter, RecordBatch, RecordSpan};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Adds a record; with a header when `header` is not empty.
+fn push(batch: &mut RecordBatch, key: &[u8], value: &[u8], header: &str) {
+    let mut put = |bytes: &[u8]| {
+        let start = batch.arena.len() as u32;
+        batch.arena.extend_from_slice(bytes);
+        start..batch.arena.len() as u32
+    };
+    let (key, value, text) = (put(key), put(value), put(header.as_bytes()));
+    let first = batch.headers.len() as u32;
+    if !header.is_empty() {
+        batch.headers.push(HeaderSpan { name: "weir.seq", value: text });
+    }
+    let headers = first..batch.headers.len() as u32;
+    batch.records.push(RecordSpan { topic: 0, key, value, headers, timestamp_ms: 1_700_000_000_000 });
+}
+
+fn start(log: &EmbeddedLog, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, TopicName) {
+    let topic = TopicName::new("t").unwrap();
+    log.create_topic(&topic, 4, 1).unwrap();
+    let mut config = ProducerConfig::new(&log.bootstrap());
+    change(&mut config);
+    (Producer::start(config).unwrap(), topic)
+}
+
+fn read(log: &EmbeddedLog) -> Vec<LogRecord> {
+    let mut reader =
+        Reader::open(&log.bootstrap(), &BTreeMap::new(), &["t".to_owned()], Start::Beginning).unwrap();
+    reader.read_to_end(DEADLINE).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_keep_their_order_per_key_with_and_without_headers() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |_| {});
+    let mut jobs = Vec::new();
+    for call in 0..20u32 {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        for number in 0..100u32 {
+            let key = format!("key-{}", number % 7);
+            let value = (call * 100 + number).to_be_bytes();
+            // Every third record has a header: both ways of handing over meet in one run.
+            push(&mut batch, key.as_bytes(), &value, if number % 3 == 0 { "7" } else { "" });
+        }
+        jobs.push(producer.append(batch));
+    }
+    for job in jobs {
+        job.await.unwrap();
+    }
+    let records = read(&log);
+    assert_eq!(records.len(), 2000);
+    let mut last: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+    for record in &records {
+        let number = u32::from_be_bytes(record.value[..].try_into().unwrap());
+        assert_eq!(record.partition, weir_kafka::partition::of_key(&record.key, 4));
+        assert_eq!(record.header("weir.seq").is_some(), number % 100 % 3 == 0);
+        if let Some(before) = last.insert(record.key.clone(), number) {
+            assert!(before < number, "{before} came before {number}");
+        }
+    }
+    assert_eq!(last.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_of_40_mib_comes_back_whole() {
+    let log = EmbeddedLog::start(1).unwrap();
+    // The mock keeps 5 MiB a partition, so the value is squeezed: it is 40 MiB and compresses well.
+    let (producer, topic) = start(&log, |config| config.compression = "zstd".to_owned());
+    let value: Vec<u8> = (0..40u32 << 20).map(|place| (place >> 16) as u8).collect();
+    let mut batch = RecordBatch { topics: vec![topic], ..RecordBatch::default() };
+    push(&mut batch, b"before", b"1", "1");
+    push(&mut batch, b"k", &value, "2");
+    push(&mut batch, b"k", b"after", "3");
+    producer.append(batch).await.unwrap();
+    let records = read(&log);
+    let of_key: Vec<_> = records.iter().filter(|record| record.key == b"k").collect();
+    assert_eq!(of_key.len(), 2);
+    assert!(of_key[0].value == value, "the large value was changed");
+    assert_eq!((of_key[0].header("weir.seq"), of_key[1].value.as_slice()), (Some("2"), &b"after"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_topic_is_a_named_fault_and_works_once_it_is_there() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let mut config = ProducerConfig::new(&log.bootstrap());
+    config.properties.insert("allow.auto.create.topics".to_owned(), "false".to_owned());
+    let producer = Producer::start(config).unwrap();
+    let topic = TopicName::new("t").unwrap();
+    let batch = |topic: &TopicName| {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        push(&mut batch, b"k", b"v", "");
+        batch
+    };
+    log.create_topic(&topic, 1, 1).unwrap();
+    producer.append(batch(&topic)).await.unwrap();
+    assert_eq!(read(&log).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_is_refused_is_a_fault_and_the_repeated_batch_arrives() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |_| {});
+    let batch = || {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        push(&mut batch, b"k", b"v", "");
+        batch
+    };
+    producer.append(batch()).await.unwrap();
+    let refused = [Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED];
+    log.cluster().request_errors(rdkafka::types::RDKafkaApiKey::Produce, &refused);
+    let fault = producer.append(batch()).await.unwrap_err();
+    assert_eq!((fault.kind(), fault.code()), (FaultKind::Denied, "W-KAFKA-DENIED"));
+    producer.append(batch()).await.unwrap();
+    assert_eq!(read(&log).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_no_broker_a_write_fails_in_time_and_goes_through_later() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |config| config.message_timeout_ms = 1500);
+    let batch = || {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        push(&mut batch, b"k", b"v", "");
+        batch
+    };
+    producer.append(batch()).await.unwrap();
+    log.cluster().broker_down(1).unwrap();
+    let fault =
+        tokio::time::timeout(Duration::from_secs(10), producer.append(batch())).await.unwrap().unwrap_err();
+    assert_eq!((fault.kind(), fault.code()), (FaultKind::Transient, "W-KAFKA-UNREACHABLE"));
+    log.cluster().broker_up(1).unwrap();
+    tokio::time::timeout(DEADLINE, async { while producer.append(batch()).await.is_err() {} }).await.unwrap();
+}
+
+#[test]
+fn settings_that_would_break_the_promise_are_refused() {
+    let mut config = ProducerConfig::new("127.0.0.1:1");
+    config.properties.insert("acks".to_owned(), "1".to_owned());
+    let fault = Producer::start(config).unwrap_err();
+    assert!(fault.chain().contains("log.properties.\"acks\""), "{}", fault.chain());
+    let mut config = ProducerConfig::new("127.0.0.1:1");
+    config.properties.insert("no.such.setting".to_owned(), "1".to_owned());
+    let fault = Producer::start(config).unwrap_err();
+    assert!(fault.chain().contains("no.such.setting"), "{}", fault.chain());
+}
