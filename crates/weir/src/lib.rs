@@ -3,4 +3,11 @@
 //! Floor 4: the only place where what decides (`apps`) meets what acts (`kafka`, `hbase`). It makes no decision
 //! about data.
 
+pub mod capture;
+pub mod cli;
 pub mod config;
+pub mod console;
+pub mod exit;
+pub mod meter;
+pub mod pages;
+mod telemetry;

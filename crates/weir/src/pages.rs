@@ -19,6 +19,7 @@ impl Page {
 }
 
 const PAGES: &[Page] = &[
+    Page { code: "W-CAPTURE-CORRUPT", text: include_str!("../../../docs/faults/W-CAPTURE-CORRUPT.md") },
     Page { code: "W-CAPTURE-TOPIC-NAME", text: include_str!("../../../docs/faults/W-CAPTURE-TOPIC-NAME.md") },
     Page { code: "W-CONFIG", text: include_str!("../../../docs/faults/W-CONFIG.md") },
     Page { code: "W-KAFKA-DENIED", text: include_str!("../../../docs/faults/W-KAFKA-DENIED.md") },
@@ -26,7 +27,10 @@ const PAGES: &[Page] = &[
     Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },
     Page { code: "W-KAFKA-UNREACHABLE", text: include_str!("../../../docs/faults/W-KAFKA-UNREACHABLE.md") },
     Page { code: "W-LISTEN", text: include_str!("../../../docs/faults/W-LISTEN.md") },
-    Page { code: "W-ZOOKEEPER-UNREACHABLE", text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md") },
+    Page {
+        code: "W-ZOOKEEPER-UNREACHABLE",
+        text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md"),
+    },
 ];
 
 /// All pages, by code.

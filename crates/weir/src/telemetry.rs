@@ -8,10 +8,11 @@ use weir_model::{Fault, FaultKind};
 ///
 /// # Errors
 /// When the level is no filter.
-pub fn start(telemetry: &Telemetry) -> Result<(), Fault> {
+pub(crate) fn start(telemetry: &Telemetry) -> Result<(), Fault> {
     let level = std::env::var("WEIR_LOG").unwrap_or_else(|_| telemetry.level.clone());
     let filter = EnvFilter::try_new(&level).map_err(|error| {
-        Fault::new(FaultKind::Config, crate::config::load::CODE, "use telemetry.level", level.clone()).caused_by(error)
+        Fault::new(FaultKind::Config, crate::config::load::CODE, "use telemetry.level", level.clone())
+            .caused_by(error)
     })?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first.

@@ -90,6 +90,7 @@ fn say(line: &str) {
 /// The runtime of commands that talk to the world.
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Fault::new(weir_model::FaultKind::Config, crate::config::load::CODE, "start threads", "").caused_by(error)
+        Fault::new(weir_model::FaultKind::Config, crate::config::load::CODE, "start threads", "")
+            .caused_by(error)
     })
 }

@@ -121,6 +121,22 @@ impl Config {
     }
 }
 
+impl super::Log {
+    /// The further settings of librdkafka, with secrets read from where they are.
+    ///
+    /// # Errors
+    /// When a file or an environment variable is not there.
+    pub fn read_properties(&self) -> Result<BTreeMap<String, String>, Fault> {
+        let read = |(key, value): (&String, &super::unit::Value)| {
+            let text = value
+                .read(&format!("log.properties.\"{key}\""))
+                .map_err(|wrong| Fault::new(FaultKind::Config, CODE, "read a secret", "").caused_by(wrong))?;
+            Ok((key.clone(), text))
+        };
+        self.properties.iter().map(read).collect()
+    }
+}
+
 impl super::Capture {
     fn validate(&self, at: &str, message_timeout_ms: u64) -> Result<(), String> {
         for server in

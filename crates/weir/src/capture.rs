@@ -1,0 +1,347 @@
+//! Assembly of one capture: replication server -> routing -> log, with its counters and its ZooKeeper side.
+
+use crate::config;
+use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use weir_apps::capture::{Capture, KeyRule, NamePattern, Refusal, Report, SKIP_REASONS, Settings};
+use weir_hbase::registration::{self, Registered, Registration};
+use weir_hbase::replication::{
+    Answer, Handler, Promise, RETRY_CLASS, ReplicateCall, Server, ServerConfig, Stats,
+};
+use weir_model::{ClusterId, Fault, FaultKind, TableName, TopicName, TopicNaming};
+use weir_runtime::budget::Budget;
+use weir_runtime::log::{LogWriter, RecordBatch};
+use weir_wire::hbase::call::RemoteException;
+use weir_wire::hbase::zk::ServerName;
+
+/// Time that a shut-down may take, all in all.
+pub const DRAIN_WAIT: Duration = Duration::from_secs(8);
+
+/// A picture of what one table has brought, for the console.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct TableBoard {
+    /// Its topic.
+    pub topic: String,
+    /// Entries routed.
+    pub entries: u64,
+    /// Cells routed.
+    pub cells: u64,
+    /// Record bytes.
+    pub bytes: u64,
+    /// Newest write time, ms since 1970.
+    pub last_write_ms: u64,
+}
+
+/// What a capture has done so far, beside the server's own counters.
+#[derive(Debug, Default)]
+pub struct Board {
+    tables: Mutex<BTreeMap<String, TableBoard>>,
+    faults: Mutex<BTreeMap<&'static str, (u64, String)>>,
+}
+
+impl Board {
+    /// Tables by name.
+    #[must_use]
+    pub fn tables(&self) -> BTreeMap<String, TableBoard> {
+        self.tables.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Faults by code: how often, and the last one's text.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, (u64, String)> {
+        self.faults.lock().expect("no panic under this lock").clone()
+    }
+}
+
+/// The meeting of server, routing and log.
+struct Path {
+    name: String,
+    source: ClusterId,
+    capture: Capture,
+    log: Arc<dyn LogWriter>,
+    meter: Meter,
+    board: Arc<Board>,
+}
+
+impl Path {
+    fn count(&self, report: &Report) {
+        let mut tables = self.board.tables.lock().expect("no panic under this lock");
+        for table in &report.tables {
+            let label = TableLabel { capture: self.name.clone(), table: table.table.to_string() };
+            self.meter.entries.get_or_create(&label).inc_by(table.entries);
+            self.meter.cells.get_or_create(&label).inc_by(table.cells);
+            self.meter.bytes.get_or_create(&label).inc_by(table.bytes);
+            let last = i64::try_from(table.last_write_ms).unwrap_or(i64::MAX);
+            self.meter.last_write_ms.get_or_create(&label).set(last);
+            let board = tables.entry(label.table).or_default();
+            table.topic.as_str().clone_into(&mut board.topic);
+            board.entries += table.entries;
+            board.cells += table.cells;
+            board.bytes += table.bytes;
+            board.last_write_ms = board.last_write_ms.max(table.last_write_ms);
+        }
+        drop(tables);
+        for (reason, label) in SKIP_REASONS {
+            let count = report.skipped(reason);
+            if count > 0 {
+                let label = ReasonLabel { capture: self.name.clone(), reason: Reason(label) };
+                self.meter.skipped.get_or_create(&label).inc_by(count);
+            }
+        }
+    }
+}
+
+/// Counts a fault and logs it when it is news: the first of its code, and each thousandth.
+fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault) -> Answer {
+    let label = ReasonLabel { capture: name.to_owned(), reason: Reason(fault.kind().label()) };
+    meter.failed.get_or_create(&label).inc();
+    let mut faults = board.faults.lock().expect("no panic under this lock");
+    let (count, text) = faults.entry(fault.code()).or_default();
+    *count += 1;
+    *text = fault.chain();
+    if *count % 1000 == 1 {
+        tracing::error!(capture = %name, code = fault.code(), count = *count, error = %text, "calls fail and will come again");
+    }
+    Answer::Again(RemoteException::retriable(RETRY_CLASS, fault.chain()))
+}
+
+fn refusal(error: &Refusal) -> Fault {
+    let (kind, code) = match error {
+        Refusal::Topic { .. } | Refusal::Table(_) => (FaultKind::Config, "W-CAPTURE-TOPIC-NAME"),
+        Refusal::Marker { .. } => (FaultKind::Corrupt, "W-CAPTURE-CORRUPT"),
+        Refusal::TooLarge => (FaultKind::Rejected, "W-KAFKA-REJECTED"),
+    };
+    Fault::new(kind, code, "route a call", "").caused_by(error.clone())
+}
+
+impl Handler for Path {
+    fn replicate(&self, call: ReplicateCall<'_>) -> Promise {
+        let mut batch = RecordBatch::default();
+        batch.arena.reserve(call.frame_bytes + call.frame_bytes / 4);
+        batch.records.reserve(call.request.entry_count());
+        let report = match self.capture.route(self.source, call.request, &mut batch) {
+            Ok(report) => report,
+            Err(error) => {
+                let answer = fail(&self.name, &self.meter, &self.board, &refusal(&error));
+                return Box::pin(std::future::ready(answer));
+            }
+        };
+        if batch.records.is_empty() {
+            self.count(&report);
+            return Box::pin(std::future::ready(Answer::Done));
+        }
+        let durable = self.log.append(batch);
+        self.count(&report);
+        let (name, meter, board) = (self.name.clone(), self.meter.clone(), Arc::clone(&self.board));
+        Box::pin(async move {
+            match durable.await {
+                Ok(()) => Answer::Done,
+                Err(fault) => fail(&name, &meter, &board, &fault),
+            }
+        })
+    }
+}
+
+/// A running capture.
+pub struct Running {
+    /// Name of its section.
+    pub name: String,
+    /// The picture of its tables and faults.
+    pub board: Arc<Board>,
+    /// Counters of its server.
+    pub stats: Arc<Stats>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    server: Server,
+    registered: Option<Registered>,
+}
+
+impl Running {
+    /// Whether sources can find it: `None` when it is, else why not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let state = self.registered.as_ref()?.state();
+        (!state.is_registered).then(|| {
+            let error = state.error.unwrap_or_else(|| "no session yet".to_owned());
+            format!("capture.{}: not registered in ZooKeeper: {error}", self.name)
+        })
+    }
+
+    /// Deregisters, refuses new calls, lets open ones finish, and ends.
+    pub async fn end(self) {
+        if let Some(registered) = self.registered {
+            registered.withdraw().await;
+        }
+        let open = self.server.drain(DRAIN_WAIT - Duration::from_secs(3)).await;
+        if open > 0 {
+            tracing::warn!(capture = %self.name, open, "calls were answered unfinished; their source sends them again");
+        }
+    }
+}
+
+/// The parts of a capture that do not come from ZooKeeper.
+pub struct Parts {
+    /// Name of its section.
+    pub name: String,
+    /// Id of the source cluster.
+    pub source: ClusterId,
+    /// Id of the fake peer cluster.
+    pub peer_id: ClusterId,
+    /// What is captured.
+    pub settings: Settings,
+    /// Largest frame.
+    pub frame_bytes_max: usize,
+    /// Margin of answers, percent.
+    pub answer_margin_percent: u32,
+}
+
+/// Starts the server of a capture on a listener, without ZooKeeper.
+///
+/// # Errors
+/// When the listener has no address.
+pub fn start_server(
+    parts: Parts,
+    listener: TcpListener,
+    log: Arc<dyn LogWriter>,
+    budget: Budget,
+    meter: Meter,
+    servers: Vec<ServerName>,
+) -> std::io::Result<Running> {
+    let board = Arc::new(Board::default());
+    let path = Path {
+        name: parts.name.clone(),
+        source: parts.source,
+        capture: Capture::new(parts.settings),
+        log,
+        meter,
+        board: Arc::clone(&board),
+    };
+    let config = ServerConfig {
+        frame_bytes_max: parts.frame_bytes_max,
+        answer_margin_percent: parts.answer_margin_percent,
+        servers,
+        ..ServerConfig::new(parts.peer_id)
+    };
+    let server = Server::start(listener, config, Arc::new(path), budget)?;
+    Ok(Running {
+        name: parts.name,
+        board,
+        stats: server.stats(),
+        address: server.local_address(),
+        server,
+        registered: None,
+    })
+}
+
+/// Id of the fake peer cluster: the same for every process of one peer, another for each source and peer.
+#[must_use]
+pub fn peer_id(source: ClusterId, peer: &str) -> ClusterId {
+    // FNV-1a with 128 bits: a name, not a secret.
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    for byte in source.to_string().bytes().chain(*b"/weir/").chain(peer.bytes()) {
+        hash = (hash ^ u128::from(byte)).wrapping_mul(0x0100_0000_0000_0000_013b);
+    }
+    ClusterId::name_based(hash)
+}
+
+/// Starts a capture as configured: reads the source's id, listens, registers.
+///
+/// # Errors
+/// When ZooKeeper does not answer at the start, or the address cannot be listened on.
+pub async fn start(
+    name: &str,
+    section: &config::Capture,
+    limits: &config::Limits,
+    log: Arc<dyn LogWriter>,
+    budget: Budget,
+    meter: Meter,
+) -> Result<Running, Fault> {
+    let client = registration::connect(&section.zookeeper).await?;
+    let source = registration::read_cluster_id(&client, &section.znode_parent).await?;
+    drop(client);
+    let unusable = |error: std::io::Error| {
+        Fault::new(FaultKind::Config, "W-LISTEN", "listen", section.listen.clone()).caused_by(error)
+    };
+    let listener = TcpListener::bind(&section.listen).await.map_err(unusable)?;
+    let address = listener.local_addr().map_err(unusable)?;
+    let host = match &section.advertise {
+        Some(host) => host.clone(),
+        None => host_name(address),
+    };
+    let now_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let server = |index: u32| ServerName {
+        host: host.clone(),
+        port: address.port(),
+        start_code: now_ms + u64::from(index),
+    };
+    let servers: Vec<ServerName> = (0..section.virtual_servers).map(server).collect();
+    let parts = Parts {
+        name: name.to_owned(),
+        source,
+        peer_id: peer_id(source, &section.peer),
+        settings: settings(section)?,
+        frame_bytes_max: limits.frame.as_usize(),
+        answer_margin_percent: section.answer_margin_percent,
+    };
+    let cluster_id = parts.peer_id;
+    let mut running = start_server(parts, listener, log, budget, meter, servers.clone()).map_err(unusable)?;
+    let registration = Registration {
+        quorum: section.peer_zookeeper().to_owned(),
+        base: section.base_znode(),
+        cluster_id,
+        servers,
+    };
+    running.registered = Some(registration.start().await);
+    Ok(running)
+}
+
+/// The name that region servers connect to.
+fn host_name(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.ip().to_string();
+    }
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+/// The settings of the routing, from a section that was validated.
+fn settings(section: &config::Capture) -> Result<Settings, Fault> {
+    let wrong =
+        |text: String| Fault::new(FaultKind::Config, config::load::CODE, "use a capture section", text);
+    let table = |name: &str| TableName::new(name).map_err(|error| wrong(error.to_string()));
+    let topic = &section.topic;
+    let key = match (topic.key, topic.key_length, topic.key_delimiter) {
+        (config::Key::Region, ..) => KeyRule::Region,
+        (config::Key::Row, ..) => KeyRule::Row,
+        (config::Key::RowPrefix, Some(length), _) => KeyRule::RowLength(usize::from(length)),
+        (config::Key::RowPrefix, None, delimiter) => {
+            KeyRule::RowDelimiter(u8::try_from(delimiter.unwrap_or(':')).unwrap_or(b':'))
+        }
+    };
+    let patterns = |names: &[String]| names.iter().map(|name| NamePattern::new(name)).collect();
+    let mut settings = Settings {
+        include: patterns(&section.tables.include),
+        exclude: patterns(&section.tables.exclude),
+        naming: TopicNaming::new(&topic.prefix, &topic.suffix).map_err(|error| wrong(error.to_string()))?,
+        key,
+        headers: topic.headers,
+        families: BTreeMap::new(),
+        topics: BTreeMap::new(),
+    };
+    for (name, families) in &section.families {
+        let families = families.iter().map(|family| family.clone().into_bytes()).collect();
+        settings.families.insert(table(name)?, families);
+    }
+    for (name, topic) in &topic.names {
+        let topic = TopicName::new(topic).map_err(|error| wrong(error.to_string()))?;
+        settings.topics.insert(table(name)?, topic);
+    }
+    Ok(settings)
+}
