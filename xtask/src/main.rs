@@ -1,2 +1,145 @@
-//! x
-fn main() {}
+//! `cargo x ...`: the tasks of this repository. Depends on nothing of ours and builds in seconds.
+
+mod machine;
+mod tidy;
+
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "cargo x TASK
+
+  demo [ARGS]      the demonstration: simulated HBase, the real capture path, an embedded log, the console
+  test             everything, on real engines: what CI runs
+  check            format, lints, tidy, drift, tests without a JVM: run it before every push
+  tidy             floors, budgets, forbidden words
+  drift [--write]  schema and sample of weir.toml are what the binary says
+  engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["demo", rest @ ..] => demo(rest),
+        ["test"] => test(),
+        ["check"] => check(),
+        ["tidy"] => tidy::run(),
+        ["drift"] => drift(false),
+        ["drift", "--write"] => drift(true),
+        ["engines", rest @ ..] => engines(rest),
+        [] | ["help" | "--help" | "-h", ..] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        [other, ..] => Err(format!("there is no task {other:?}\n\n{HELP}")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("cargo x: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(arguments: &[&str]) -> Result<(), String> {
+    machine::ensure_libraries()?;
+    cargo(&["build", "--release", "--quiet", "--package", "weir"])?;
+    let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--bin", "weir", "--", "demo"];
+    command.extend(arguments);
+    cargo(&command)
+}
+
+fn engines(arguments: &[&str]) -> Result<(), String> {
+    machine::ensure_engines()?;
+    let mut command = vec!["run", "--quiet", "--package", "weir-testkit", "--bin", "weir-engines", "--"];
+    command.extend(arguments);
+    cargo(&command)
+}
+
+/// Everything before the tests.
+fn gate() -> Result<(), String> {
+    machine::ensure_libraries()?;
+    machine::ensure_nextest()?;
+    step("format", || cargo(&["fmt", "--all", "--check"]))?;
+    step("tidy", tidy::run)?;
+    step("lints", || cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("drift", || drift(false))
+}
+
+fn check() -> Result<(), String> {
+    gate()?;
+    step("tests without engines", || {
+        cargo(&["nextest", "run", "--workspace", "-E", "not test(/(^|::)real::/)"])
+    })
+}
+
+fn test() -> Result<(), String> {
+    gate()?;
+    machine::ensure_engines()?;
+    step("documentation", || {
+        let mut command = Command::new("cargo");
+        command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+        run(command)
+    })?;
+    let report = std::env::temp_dir().join(format!("weir-engines-{}.txt", std::process::id()));
+    let tested = step("tests on real engines", || {
+        let mut command = Command::new("cargo");
+        command.args(["nextest", "run", "--workspace"]).env("WEIR_ENGINES_REPORT", &report);
+        run(command)
+    });
+    let text = std::fs::read_to_string(&report).unwrap_or_default();
+    let _ = std::fs::remove_file(&report);
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    tested?;
+    if lines.is_empty() {
+        return Err("no real engine ran".to_owned());
+    }
+    println!("engines that ran: {}", lines.join(", "));
+    Ok(())
+}
+
+/// Files that the binary makes, and the words that make them.
+const MADE: [(&str, [&str; 2]); 2] =
+    [("docs/weir.schema.json", ["config", "schema"]), ("docs/weir.sample.toml", ["config", "sample"])];
+
+fn drift(write: bool) -> Result<(), String> {
+    cargo(&["build", "--quiet", "--package", "weir"])?;
+    for (file, words) in MADE {
+        let mut command = Command::new("cargo");
+        command.args(["run", "--quiet", "--package", "weir", "--bin", "weir", "--"]).args(words);
+        let made = command.output().map_err(|error| error.to_string())?;
+        if !made.status.success() {
+            return Err(format!("weir {} failed", words.join(" ")));
+        }
+        if write {
+            std::fs::write(file, &made.stdout).map_err(|error| format!("{file}: {error}"))?;
+        } else if std::fs::read(file).unwrap_or_default() != made.stdout {
+            return Err(format!(
+                "{file} is not what `weir {}` prints; run `cargo x drift --write`",
+                words.join(" ")
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let started = std::time::Instant::now();
+    println!("== {name}");
+    work().map_err(|why| format!("{name}: {why}"))?;
+    println!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<(), String> {
+    let mut command = Command::new("cargo");
+    command.args(arguments);
+    run(command)
+}
+
+fn run(mut command: Command) -> Result<(), String> {
+    let status = command.status().map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
+}
