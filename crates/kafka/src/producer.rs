@@ -18,6 +18,9 @@ use weir_runtime::log::{Job, LogWriter, RecordBatch};
 /// How long a look-up of an unknown topic may take, and how long its failure is remembered.
 const TOPIC_WAIT_MS: i32 = 3000;
 
+/// Turns of 100 ms that a stopped producer waits for the reports of what it gave up.
+const PURGE_TURNS_MAX: u32 = 50;
+
 /// Settings of a producer.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
@@ -227,9 +230,13 @@ fn serve(handle: &Handle, fatal: &AtomicBool, stop: &AtomicBool) {
         }
     }
     handle.purge();
-    while handle.queued() > 0 {
+    for _ in 0..PURGE_TURNS_MAX {
+        if handle.queued() == 0 {
+            return;
+        }
         handle.serve(100);
     }
+    tracing::warn!(queued = handle.queued(), "records were given up without a report");
 }
 
 impl Producer {
