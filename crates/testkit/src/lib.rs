@@ -1,1 +1,7 @@
-//! Real engines for tests: Kafka, HBase, ZooKeeper and HDFS from package registries, as separate processes.
+//! Real engines for tests, fetched from package registries and run as separate processes.
+//!
+//! Dev-dependency only. Everything here panics with a clear text when an engine does not do what it should: that is a
+//! failed test.
+
+pub mod engine;
+pub mod table;

@@ -1,1 +1,4 @@
-//! Integration tests.
+//! The binary as a user meets it, and whole pipelines on real engines.
+
+mod real;
+mod weir;

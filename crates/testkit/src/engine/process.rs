@@ -1,0 +1,167 @@
+//! One engine process: started with a log, killed, paused and stopped by its id, gone with its parent.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long an engine may take to get ready; machines are shared.
+const READY_WAIT: Duration = Duration::from_secs(150);
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program with its output in a log file. It dies with this process.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(name: &str, program: &str, arguments: &[String], log: &Path) -> Self {
+        let output = File::options().create(true).append(true).open(log).expect("the log's folder is there");
+        let errors = output.try_clone().expect("a file handle can be copied");
+        // setpriv (util-linux) arms the parent-death signal, so that no engine outlives a killed test.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        Self { name: name.to_owned(), child, log: log.to_path_buf() }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until the text stands in its log.
+    ///
+    /// # Panics
+    /// When it ends before, or takes too long; with the end of the log.
+    pub fn wait_for(&mut self, text: &str) {
+        let started = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            let ended = self.child.try_wait().expect("the child is ours");
+            if ended.is_some() || started.elapsed() > READY_WAIT {
+                let mut tail: Vec<&str> = log.lines().rev().take(30).collect();
+                tail.reverse();
+                panic!(
+                    "{} is not ready ({ended:?} after {:?}):\n{}",
+                    self.name,
+                    started.elapsed(),
+                    tail.join("\n")
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// kill -9, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// SIGTERM, then waits for its end; SIGKILL after the deadline. The exit code, when there is one.
+    pub fn stop(&mut self, wait_max: Duration) -> Option<i32> {
+        self.signal("TERM");
+        let started = Instant::now();
+        while started.elapsed() < wait_max {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill9();
+        None
+    }
+
+    fn signal(&self, name: &str) {
+        let _ = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let mut tail: Vec<&str> = log.lines().rev().take(15).collect();
+            tail.reverse();
+            eprintln!("-- end of the log of {}:\n{}", self.name, tail.join("\n"));
+        }
+        self.resume();
+        self.kill9();
+    }
+}
+
+/// A port that is free now.
+///
+/// # Panics
+/// When loopback has none.
+#[must_use]
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback has free ports")
+        .port()
+}
+
+/// Java's options that every engine gets.
+#[must_use]
+pub fn java(heap_mib: u32, class_path: &str, main: &[&str]) -> Vec<String> {
+    let mut options = vec![
+        format!("-Xmx{heap_mib}m"),
+        "-XX:+UseSerialGC".to_owned(),
+        "-XX:MaxDirectMemorySize=256m".to_owned(),
+        "-XX:TieredStopAtLevel=1".to_owned(),
+        "-Djava.net.preferIPv4Stack=true".to_owned(),
+    ];
+    for package in [
+        "java.lang",
+        "java.nio",
+        "sun.nio.ch",
+        "java.util",
+        "java.util.concurrent",
+        "java.lang.reflect",
+        "java.io",
+        "java.net",
+        "jdk.internal.ref",
+    ] {
+        options.push(format!("--add-opens=java.base/{package}=ALL-UNNAMED"));
+    }
+    for package in [
+        "java.base/jdk.internal.misc",
+        "java.base/sun.net.dns",
+        "java.base/sun.net.util",
+        "java.security.jgss/sun.security.krb5",
+    ] {
+        options.push(format!("--add-exports={package}=ALL-UNNAMED"));
+    }
+    options.extend(["-cp".to_owned(), class_path.to_owned()]);
+    options.extend(main.iter().map(|word| (*word).to_owned()));
+    options
+}

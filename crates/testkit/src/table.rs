@@ -1,0 +1,108 @@
+//! A real Java client of HBase, kept running: creates tables, adds peers, writes every kind of mutation, scans raw.
+
+use crate::engine::hbase::HBase;
+use crate::engine::maven::compile;
+use crate::engine::process::java;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// One cell as the Java client's raw scan gives it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScannedCell {
+    /// Row key.
+    pub row: Vec<u8>,
+    /// Column family.
+    pub family: Vec<u8>,
+    /// Column qualifier.
+    pub qualifier: Vec<u8>,
+    /// Timestamp.
+    pub timestamp: u64,
+    /// Byte of the type.
+    pub kind: u8,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+/// The running client.
+#[derive(Debug)]
+pub struct TableTool {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl TableTool {
+    /// Starts the client of the cluster's own line.
+    ///
+    /// # Panics
+    /// When it does not compile or start.
+    #[must_use]
+    pub fn start(hbase: &HBase) -> Self {
+        let jars = hbase.line().class_path();
+        let name = format!("table-tool-{}", hbase.line().version());
+        let classes = compile(&name, "TableTool.java", include_str!("../java/TableTool.java"), &jars);
+        let port = hbase.zookeeper().rsplit(':').next().unwrap_or_default().to_owned();
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "java"])
+            .args(java(256, &format!("{}:{jars}", classes.display()), &["TableTool", &port]))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("java is installed");
+        let input = child.stdin.take().expect("standard input is piped");
+        let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
+        Self { child, input, output }
+    }
+
+    /// Runs one command; its lines of answer.
+    ///
+    /// # Panics
+    /// When HBase refuses; with the exception.
+    pub fn run(&mut self, command: &str) -> Vec<String> {
+        writeln!(self.input, "{command}").and_then(|()| self.input.flush()).expect("the table tool lives");
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).expect("the table tool answers in text");
+            assert!(read > 0, "the table tool ended at {command:?}");
+            match line.trim_end() {
+                "ok" => return lines,
+                error if error.starts_with("error ") => panic!("{command}: {error}"),
+                other => lines.push(other.to_owned()),
+            }
+        }
+    }
+
+    /// Every version of every cell, deletes too.
+    pub fn raw_scan(&mut self, table: &str) -> Vec<ScannedCell> {
+        self.run(&format!("scan {table}")).iter().map(|line| parse(line)).collect()
+    }
+}
+
+fn parse(line: &str) -> ScannedCell {
+    let words: Vec<&str> = line.split('\t').collect();
+    let [row, family, qualifier, timestamp, kind, value] = words.as_slice() else {
+        panic!("not a cell: {line:?}")
+    };
+    ScannedCell {
+        row: hex(row),
+        family: hex(family),
+        qualifier: hex(qualifier),
+        timestamp: timestamp.parse().expect("a timestamp"),
+        kind: kind.parse().expect("a type"),
+        value: hex(value),
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hex digit") as u8;
+    text.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+impl Drop for TableTool {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,165 @@
+//! Starts the real binary with a configuration, and reads what came to the log.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use weir_kafka::reader::{LogRecord, Reader, Start};
+use weir_testkit::engine::process::{Process, free_port};
+use weir_testkit::table::ScannedCell;
+use weir_wire::change;
+
+/// How long anything may take that a test waits for.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
+
+/// A running `weir run`.
+pub(crate) struct Weir {
+    process: Option<Process>,
+    folder: tempfile::TempDir,
+    console: u16,
+    starts: u32,
+}
+
+impl Weir {
+    /// A folder with this configuration; `CONSOLE` in it becomes a free port.
+    pub(crate) fn new(config: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("weir-run-").tempdir().unwrap();
+        let console = free_port();
+        std::fs::write(folder.path().join("weir.toml"), config.replace("CONSOLE", &console.to_string()))
+            .unwrap();
+        Self { process: None, folder, console, starts: 0 }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join(format!("weir-{}.log", self.starts))
+    }
+
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(&mut self) {
+        self.process = None;
+        self.starts += 1;
+        let config = self.folder.path().join("weir.toml").display().to_string();
+        let arguments = ["run".to_owned(), "--config".to_owned(), config];
+        let process = Process::start("weir", env!("CARGO_BIN_EXE_weir"), &arguments, &self.log());
+        self.process.insert(process).wait_for("ready");
+        let started = Instant::now();
+        while !self.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(started.elapsed() < DEADLINE, "weir is not ready: {}", self.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn kill9(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.kill9();
+        }
+    }
+
+    /// SIGTERM; its exit code and how long it took.
+    pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
+        let started = Instant::now();
+        let code = self.process.as_mut().and_then(|process| process.stop(Duration::from_secs(15)));
+        (code, started.elapsed())
+    }
+
+    /// Answer of the console to a GET, head and body.
+    pub(crate) fn get(&self, path: &str) -> String {
+        use std::io::Write as _;
+        let mut text = String::new();
+        if let Ok(mut socket) = TcpStream::connect(("127.0.0.1", self.console)) {
+            let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let _ = socket.read_to_string(&mut text);
+        }
+        text
+    }
+}
+
+/// Identity of a cell in a table: a later write with the same identity hides the earlier one.
+type CellKey = (Vec<u8>, Vec<u8>, Vec<u8>, u64, u8);
+
+/// The table that the log describes: of cells with one identity, the one with the highest sequence number counts.
+pub(crate) fn replay(records: &[LogRecord]) -> BTreeMap<CellKey, Vec<u8>> {
+    let mut cells: BTreeMap<CellKey, (u64, Vec<u8>)> = BTreeMap::new();
+    for record in records {
+        let change = change::decode(&record.value).unwrap();
+        assert_eq!(record.header("weir.seq"), Some(change.sequence.to_string().as_str()));
+        assert_eq!(record.header("weir.region"), Some(change.encoded_region));
+        for cell in change.cells {
+            let key = (
+                cell.row.to_vec(),
+                cell.family.to_vec(),
+                cell.qualifier.to_vec(),
+                cell.timestamp,
+                cell.kind.0,
+            );
+            let slot = cells.entry(key).or_default();
+            if slot.0 <= change.sequence {
+                *slot = (change.sequence, cell.value.to_vec());
+            }
+        }
+    }
+    cells.into_iter().map(|(key, (_, value))| (key, value)).collect()
+}
+
+/// The table that a raw scan shows, of the replicated family.
+pub(crate) fn table(scan: Vec<ScannedCell>) -> BTreeMap<CellKey, Vec<u8>> {
+    let replicated = scan.into_iter().filter(|cell| cell.family == b"f");
+    replicated
+        .map(|cell| ((cell.row, cell.family, cell.qualifier, cell.timestamp, cell.kind), cell.value))
+        .collect()
+}
+
+/// Reads a topic until its replay equals the table; panics with the difference when it never does.
+pub(crate) fn wait_until_log_is(
+    bootstrap: &str,
+    topic: &str,
+    expect: &BTreeMap<CellKey, Vec<u8>>,
+) -> Vec<LogRecord> {
+    let started = Instant::now();
+    let mut reader =
+        Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning).unwrap();
+    let mut records = Vec::new();
+    loop {
+        records.extend(reader.read_to_end(DEADLINE).unwrap());
+        let got = replay(&records);
+        if got == *expect {
+            return records;
+        }
+        if started.elapsed() > DEADLINE {
+            let missing: Vec<_> =
+                expect.iter().filter(|(key, value)| got.get(*key) != Some(value)).take(5).collect();
+            let extra: Vec<_> =
+                got.iter().filter(|(key, value)| expect.get(*key) != Some(value)).take(5).collect();
+            panic!(
+                "the log has {} cells, the table {}\nmissing {missing:?}\nextra {extra:?}",
+                got.len(),
+                expect.len()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Waits until each child of `parent` has a child of this name.
+pub(crate) fn wait_for_znode(zookeeper: &str, parent: &str, name: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = weir_hbase::registration::connect(zookeeper).await.unwrap();
+        let started = Instant::now();
+        loop {
+            let servers = client.list_children(parent).await.unwrap_or_default();
+            let mut taken_up = !servers.is_empty();
+            for server in &servers {
+                let path = format!("{parent}/{server}/{name}");
+                taken_up &= client.check_stat(&path).await.unwrap().is_some();
+            }
+            if taken_up {
+                return;
+            }
+            assert!(started.elapsed() < DEADLINE, "{parent}/*/{name} does not come");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+}
