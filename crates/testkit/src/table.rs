@@ -66,7 +66,7 @@ impl TableTool {
             let mut line = String::new();
             let read = self.output.read_line(&mut line).expect("the table tool answers in text");
             assert!(read > 0, "the table tool ended at {command:?}");
-            match line.trim_end() {
+            match line.trim_end_matches('\n') {
                 "ok" => return lines,
                 error if error.starts_with("error ") => panic!("{command}: {error}"),
                 other => lines.push(other.to_owned()),

@@ -14,7 +14,10 @@ pub(crate) fn start(telemetry: &Telemetry) -> Result<(), Fault> {
         Fault::new(FaultKind::Config, crate::config::load::CODE, "use telemetry.level", level.clone())
             .caused_by(error)
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     // A second start in one process (tests) keeps the first.
     let _ = match telemetry.format {
         LogFormat::Human => lines.with_target(false).try_init(),
