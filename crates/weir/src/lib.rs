@@ -7,6 +7,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod demo;
 pub mod exit;
 pub mod meter;
 pub mod pages;

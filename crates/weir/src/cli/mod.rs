@@ -1,6 +1,7 @@
 //! The command tree. Each command is one file here: arguments, help that teaches, and a call into the rooms below.
 
 mod config;
+mod demo;
 mod explain;
 mod run;
 
@@ -37,6 +38,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Run(run::Arguments),
     Config(config::Arguments),
     Explain(explain::Arguments),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
     let Arguments { config, command } = arguments;
     match command {
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&config, &arguments),
         Command::Config(arguments) => config::run(&config, &arguments),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),
