@@ -37,12 +37,15 @@ unsafe impl Send for Topic {}
 // SAFETY: as `Handle`.
 unsafe impl Sync for Topic {}
 
+/// Called once with the first error of a flight, or none.
+type Landed = Box<dyn FnOnce(Option<Code>) + Send>;
+
 /// A batch on its way. Lives until every record has its report.
 pub(crate) struct Flight {
     pub(crate) batch: RecordBatch,
     left: AtomicUsize,
     failed: Mutex<Option<Code>>,
-    landed: Mutex<Option<Box<dyn FnOnce(Option<Code>) + Send>>>,
+    landed: Mutex<Option<Landed>>,
 }
 
 impl Flight {

@@ -67,10 +67,13 @@ pub enum PartsError {
     },
 }
 
+/// Key, part count, total bytes and checksum: what the parts of one value share.
+type Identity = (Vec<u8>, u32, u64, u32);
+
 /// Puts the parts of one partition together.
 #[derive(Debug, Default)]
 pub struct Assembler {
-    pending: HashMap<(Vec<u8>, u32, u64, u32), Vec<Option<Vec<u8>>>>,
+    pending: HashMap<Identity, Vec<Option<Vec<u8>>>>,
     bytes: usize,
 }
 

@@ -1,1 +1,6 @@
-//! Integration tests.
+//! The replication server as a hostile or faltering network meets it.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+
+mod client;
+mod server;

@@ -101,7 +101,10 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let _ = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+        let _ = Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .stderr(Stdio::null())
+            .status();
     }
 }
 

@@ -1,4 +1,7 @@
 //! The binary as a user meets it, and whole pipelines on real engines.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+
+mod command;
 mod real;
 mod weir;

@@ -1,5 +1,7 @@
 //! What `wire` promises of its bytes: golden vectors of real engines, round trips, and lies that must not hurt.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+
 mod golden;
 mod lies;
 mod round_trip;

@@ -1,0 +1,69 @@
+//! The command line: help that teaches, errors that mend, exit codes that scripts can trust.
+
+use std::process::Command;
+
+/// Runs the binary in an empty folder; exit code, standard output, standard error.
+fn weir(words: &[&str], config: &str) -> (Option<i32>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    if !config.is_empty() {
+        std::fs::write(folder.path().join("weir.toml"), config).unwrap();
+    }
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_weir")).args(words).current_dir(folder.path()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn help_says_where_to_start() {
+    let (code, out, _) = weir(&["--help"], "");
+    assert_eq!(code, Some(0));
+    for words in ["weir demo", "weir config sample", "Exit codes"] {
+        assert!(out.contains(words), "{words:?} is not in\n{out}");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2_and_a_missing_configuration_with_3() {
+    assert_eq!(weir(&["no-such-command"], "").0, Some(2));
+    assert_eq!(weir(&["demo", "--rate", "0"], "").0, Some(2));
+    let (code, _, error) = weir(&["run"], "");
+    assert_eq!(code, Some(3));
+    assert!(error.contains("weir.toml") && error.contains("weir explain W-CONFIG"), "{error}");
+}
+
+#[test]
+fn a_wrong_key_is_named_with_its_line_and_the_right_one() {
+    let (code, _, error) = weir(&["run"], "[log]\nbootstap = [\"b:9092\"]\n");
+    assert_eq!(code, Some(3));
+    assert!(error.contains("line 2") && error.contains("did you mean `bootstrap`?"), "{error}");
+}
+
+#[test]
+fn an_unreachable_zookeeper_ends_with_5() {
+    let port = weir_testkit::engine::process::free_port();
+    let config = format!("[capture.main]\nzookeeper = \"127.0.0.1:{port}\"\nlisten = \"127.0.0.1:0\"\n");
+    let (code, _, error) = weir(&["run"], &config);
+    assert_eq!(code, Some(5), "{error}");
+    assert!(error.contains("W-ZOOKEEPER-UNREACHABLE") && error.contains(&port.to_string()), "{error}");
+}
+
+#[test]
+fn a_fault_code_has_a_page() {
+    let (code, out, _) = weir(&["explain", "w-config"], "");
+    assert!(code == Some(0) && out.starts_with("# W-CONFIG"), "{out}");
+    assert_eq!(weir(&["explain", "W-NO-SUCH"], "").0, Some(2));
+}
+
+#[test]
+fn the_demonstration_loses_nothing() {
+    let (code, out, error) =
+        weir(&["demo", "--headless", "--seconds", "4", "--rate", "0.1", "--seed", "3"], "");
+    assert_eq!(code, Some(0), "{out}{error}");
+    let outcome: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let sent = outcome["sent"].as_u64().unwrap();
+    assert!(sent > 50_000, "{out}");
+    assert_eq!((outcome["in_log"].as_u64(), outcome["counted"].as_u64()), (Some(sent), Some(sent)));
+    assert_eq!(outcome["lost"], 0);
+    assert!(outcome["p99_ms"].as_f64().unwrap() > 0.0, "{out}");
+}
