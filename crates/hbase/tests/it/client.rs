@@ -91,12 +91,9 @@ impl Client {
     }
 
     /// Expects a fatal frame of this class, then the end.
-    #[track_caller]
-    pub(crate) fn expect_fatal(mut self, class: &'static str) -> impl Future<Output = ()> {
-        async move {
-            let (call_id, result) = self.answer().await.unwrap();
-            assert_eq!((call_id, result.unwrap_err().short_class()), (u32::MAX, class));
-            assert!(self.answer().await.is_none());
-        }
+    pub(crate) async fn expect_fatal(mut self, class: &'static str) {
+        let (call_id, result) = self.answer().await.unwrap();
+        assert_eq!((call_id, result.unwrap_err().short_class()), (u32::MAX, class));
+        assert!(self.answer().await.is_none());
     }
 }

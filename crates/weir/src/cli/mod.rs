@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod explain;
+mod log;
 mod run;
 
 use crate::exit::{Exit, PANIC};
@@ -19,9 +20,8 @@ replicated table becomes a record, acknowledged to HBase only once Kafka has it 
 const AFTER: &str = "Start here:
   weir demo                         see it work, with nothing installed
   weir config sample > weir.toml    a configuration with every key explained
-  weir check                        what is wrong, and the command that mends it
   weir run                          capture
-  weir peer add --table message     tell HBase to send
+  weir log tail --table message     what came
 
 Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied, 5 unreachable,
 6 data corrupt, 70 a bug of ours.";
@@ -40,6 +40,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
+    Log(log::Arguments),
     Config(config::Arguments),
     Explain(explain::Arguments),
 }
@@ -71,6 +72,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&config, &arguments),
+        Command::Log(arguments) => log::run(&config, &arguments),
         Command::Config(arguments) => config::run(&config, &arguments),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),
     }

@@ -26,7 +26,7 @@ pub fn file(path: &Path) -> Result<Config, Fault> {
 /// Parses and checks a text; `about` names it in errors.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn text_of(text: &str, about: &str) -> Result<Config, Fault> {
     let config: Config = toml::from_str(text).map_err(|error| {
         let hint = suggestion(error.message()).map(|hint| format!("\n{hint}")).unwrap_or_default();

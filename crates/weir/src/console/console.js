@@ -3,7 +3,10 @@
 const find = (id) => document.getElementById(id);
 const count = (n) => n >= 1e9 ? (n / 1e9).toFixed(2) + " G" : n >= 1e6 ? (n / 1e6).toFixed(2) + " M" : n >= 1e4 ? (n / 1e3).toFixed(1) + " k" : String(Math.round(n));
 const bytes = (n) => n >= 1 << 30 ? (n / (1 << 30)).toFixed(2) + " GiB" : n >= 1 << 20 ? (n / (1 << 20)).toFixed(1) + " MiB" : n >= 1 << 10 ? (n / 1024).toFixed(1) + " KiB" : Math.round(n) + " B";
-const ago = (ms) => ms === 0 ? "never" : Math.max(0, (Date.now() - ms) / 1000).toFixed(1) + " s ago";
+const ago = (ms) => {
+  const seconds = Math.max(0, (Date.now() - ms) / 1000);
+  return ms === 0 ? "never" : seconds < 600 ? seconds.toFixed(1) + " s ago" : new Date(ms).toISOString().replace("T", " ").slice(0, 21);
+};
 
 let before = null;
 

@@ -18,7 +18,7 @@ fn weir(words: &[&str], config: &str) -> (Option<i32>, String, String) {
 fn help_says_where_to_start() {
     let (code, out, _) = weir(&["--help"], "");
     assert_eq!(code, Some(0));
-    for words in ["weir demo", "weir config sample", "Exit codes"] {
+    for words in ["weir demo", "weir config sample", "weir log tail", "Exit codes"] {
         assert!(out.contains(words), "{words:?} is not in\n{out}");
     }
 }

@@ -67,6 +67,28 @@ fn the_log_is_the_table(line: Line) {
     let metrics = weir.get("/metrics");
     assert!(metrics.contains("weir_capture_entries_total{capture=\"main\",table=\"t\"}"), "{metrics}");
 
+    let shown = weir.command(&[
+        "log",
+        "tail",
+        "--table",
+        "t",
+        "--row-prefix",
+        "r0001",
+        "--last",
+        "100000",
+        "--no-follow",
+    ]);
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.contains("\"row\":\"r0001\"") && line.contains("\"qualifier\":\"big\""))
+    );
+    let topics = weir.command(&["log", "topics"]);
+    assert!(
+        topics.contains("\"topic\":\"hbase.t.wal\"") && topics.contains("a lost broker loses it"),
+        "{topics}"
+    );
+
     for round in 0..3 {
         weir.kill9();
         tool.run(&format!("load t {} 500 2", 10 + round));

@@ -50,6 +50,14 @@ impl Weir {
         }
     }
 
+    /// Standard output of another command with the same configuration, which must end well.
+    pub(crate) fn command(&self, words: &[&str]) -> String {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        let output = command.args(words).current_dir(self.folder.path()).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     pub(crate) fn kill9(&mut self) {
         if let Some(process) = &mut self.process {
             process.kill9();
