@@ -1,6 +1,8 @@
 //! HBase over its own wire protocol, without a JVM.
 //!
-//! [`replication`] poses as the region servers of a peer cluster, [`registration`] as its ZooKeeper side.
+//! [`replication`] poses as the region servers of a peer cluster, [`registration`] as its ZooKeeper side,
+//! [`peers`] reads what a source cluster knows of its peers.
 
+pub mod peers;
 pub mod registration;
 pub mod replication;

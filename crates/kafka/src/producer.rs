@@ -77,6 +77,8 @@ impl ProducerConfig {
         client
             .set("bootstrap.servers", &self.bootstrap)
             .set("acks", "all")
+            // A missing topic is a fault with a name, not something a broker makes up with its own defaults.
+            .set("allow.auto.create.topics", "false")
             .set("enable.idempotence", "true")
             .set("compression.codec", &self.compression)
             .set("linger.ms", self.linger_ms.to_string())

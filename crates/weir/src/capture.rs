@@ -12,6 +12,7 @@ use weir_hbase::registration::{self, Registered, Registration};
 use weir_hbase::replication::{
     Answer, Handler, Promise, RETRY_CLASS, ReplicateCall, Server, ServerConfig, Stats,
 };
+use weir_kafka::topics::{NewSettings, Topics};
 use weir_model::{ClusterId, Fault, FaultKind, TableName, TopicName, TopicNaming};
 use weir_runtime::budget::Budget;
 use weir_runtime::log::{LogWriter, RecordBatch};
@@ -65,6 +66,46 @@ struct Path {
     log: Arc<dyn LogWriter>,
     meter: Meter,
     board: Arc<Board>,
+    creator: Option<Arc<TopicCreator>>,
+}
+
+/// Creates missing topics, when the configuration says so.
+pub struct TopicCreator {
+    topics: Topics,
+    settings: NewSettings,
+}
+
+impl TopicCreator {
+    /// A creator as configured; `None` when missing topics are a fault.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub fn new(log: &config::Log) -> Result<Option<Arc<Self>>, Fault> {
+        if !log.topics.create {
+            return Ok(None);
+        }
+        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let settings = NewSettings {
+            partitions: count(log.topics.partitions),
+            replication: count(log.topics.replication),
+            min_insync_replicas: log.topics.min_insync_replicas,
+            retention_ms: log.topics.retention.as_ms(),
+        };
+        let topics = Topics::new(&log.bootstrap.join(","), &log.read_properties()?)?;
+        Ok(Some(Arc::new(Self { topics, settings })))
+    }
+
+    /// Creates what is missing among these; the call that needed them comes again anyway.
+    async fn create(&self, names: &[TopicName]) {
+        for name in names {
+            match self.topics.create(name, &self.settings).await {
+                Ok(()) => tracing::info!(topic = %name, "the topic is there now"),
+                Err(fault) => {
+                    tracing::error!(topic = %name, error = %fault.chain(), "cannot create the topic")
+                }
+            }
+        }
+    }
 }
 
 impl Path {
@@ -137,11 +178,14 @@ impl Handler for Path {
         let durable = self.log.append(batch);
         self.count(&report);
         let (name, meter, board) = (self.name.clone(), self.meter.clone(), Arc::clone(&self.board));
+        let creator = self.creator.clone();
         Box::pin(async move {
-            match durable.await {
-                Ok(()) => Answer::Done,
-                Err(fault) => fail(&name, &meter, &board, &fault),
+            let Err(fault) = durable.await else { return Answer::Done };
+            if let Some(creator) = creator.filter(|_| fault.code() == "W-KAFKA-TOPIC") {
+                let names: Vec<TopicName> = report.tables.into_iter().map(|table| table.topic).collect();
+                creator.create(&names).await;
             }
+            fail(&name, &meter, &board, &fault)
         })
     }
 }
@@ -197,6 +241,8 @@ pub struct Parts {
     pub frame_bytes_max: usize,
     /// Margin of answers, percent.
     pub answer_margin_percent: u32,
+    /// Creates missing topics.
+    pub creator: Option<Arc<TopicCreator>>,
 }
 
 /// Starts the server of a capture on a listener, without ZooKeeper.
@@ -219,6 +265,7 @@ pub fn start_server(
         log,
         meter,
         board: Arc::clone(&board),
+        creator: parts.creator,
     };
     let config = ServerConfig {
         frame_bytes_max: parts.frame_bytes_max,
@@ -256,6 +303,7 @@ pub async fn start(
     name: &str,
     section: &config::Capture,
     limits: &config::Limits,
+    creator: Option<Arc<TopicCreator>>,
     log: Arc<dyn LogWriter>,
     budget: Budget,
     meter: Meter,
@@ -288,6 +336,7 @@ pub async fn start(
         settings: settings(section)?,
         frame_bytes_max: limits.frame.as_usize(),
         answer_margin_percent: section.answer_margin_percent,
+        creator,
     };
     let cluster_id = parts.peer_id;
     let mut running = start_server(parts, listener, log, budget, meter, servers.clone()).map_err(unusable)?;

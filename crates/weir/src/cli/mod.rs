@@ -1,5 +1,6 @@
 //! The command tree. Each command is one file here: arguments, help that teaches, and a call into the rooms below.
 
+mod check;
 mod config;
 mod demo;
 mod explain;
@@ -21,6 +22,7 @@ const AFTER: &str = "Start here:
   weir demo                         see it work, with nothing installed
   weir config sample > weir.toml    a configuration with every key explained
   weir run                          capture
+  weir check                        what is wrong, and the command that mends it
   weir log tail --table message     what came
 
 Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied, 5 unreachable,
@@ -40,6 +42,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
+    Check(check::Arguments),
     Log(log::Arguments),
     Config(config::Arguments),
     Explain(explain::Arguments),
@@ -72,6 +75,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
     match command {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&config, &arguments),
+        Command::Check(arguments) => check::run(&config, &arguments),
         Command::Log(arguments) => log::run(&config, &arguments),
         Command::Config(arguments) => config::run(&config, &arguments),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),

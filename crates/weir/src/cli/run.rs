@@ -61,11 +61,19 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let budget = Budget::new(config.limits.in_flight.as_usize());
     let producer = Producer::start(producer_config(&config)?)?;
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
+    let creator = capture::TopicCreator::new(&config.log)?;
     let mut running = Vec::new();
     for (name, section) in &config.capture {
-        let one =
-            capture::start(name, section, &config.limits, Arc::clone(&log), budget.clone(), meter.clone())
-                .await?;
+        let one = capture::start(
+            name,
+            section,
+            &config.limits,
+            creator.clone(),
+            Arc::clone(&log),
+            budget.clone(),
+            meter.clone(),
+        )
+        .await?;
         tracing::info!(capture = %name, address = %one.address, peer = %section.peer, znode = %section.base_znode(), "capturing");
         running.push(one);
     }

@@ -102,6 +102,7 @@ pub async fn play(options: Options, say: impl Fn(&str)) -> Result<Outcome, Fault
         settings: Settings::everything(naming),
         frame_bytes_max: limits::FRAME_BYTES_MAX,
         answer_margin_percent: 25,
+        creator: None,
     };
     let unusable = |error: std::io::Error| {
         Fault::new(FaultKind::Config, "W-LISTEN", "listen on loopback", "127.0.0.1").caused_by(error)

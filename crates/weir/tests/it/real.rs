@@ -67,6 +67,9 @@ fn the_log_is_the_table(line: Line) {
     let metrics = weir.get("/metrics");
     assert!(metrics.contains("weir_capture_entries_total{capture=\"main\",table=\"t\"}"), "{metrics}");
 
+    let (code, report) = weir.check();
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("peer weir is enabled") && report.contains("a lost broker loses it"), "{report}");
     let shown = weir.command(&[
         "log",
         "tail",
@@ -117,4 +120,58 @@ fn the_log_is_the_table_on_hbase_2_4() {
 #[test]
 fn the_log_is_the_table_on_hbase_1_7() {
     the_log_is_the_table(Line::V1_7);
+}
+
+/// Kafka is stopped under load for longer than a call may take; then a topic that nobody made.
+#[test]
+fn a_kafka_outage_and_a_missing_topic_cost_nothing() {
+    let mut kafka = Kafka::start();
+    let hbase = HBase::start(Line::V2_6);
+    let mut tool = TableTool::start(&hbase);
+    create_topic(&kafka, "hbase.t.wal");
+    tool.run("create t 4");
+    tool.run("create made 2");
+    let create = "[log.topics]\ncreate = true\npartitions = 2\nreplication = 1\nmin-insync-replicas = 1\n[capture.main]";
+    let text = config(&kafka, &hbase).replace("[capture.main]", create);
+    let mut weir = Weir::new(&text.replace("[log]", "[log]\nmessage-timeout = \"4s\""));
+    weir.start();
+    tool.run(&format!("peer-add weir {}", hbase.cluster_key("/weir/weir")));
+    tool.run("load t 1 1000 2");
+    kafka.kill9();
+    tool.run("load t 2 1000 2");
+    // Calls fail in time: the first failed answer is there before the source's own time-out.
+    weir.wait_for_metric("weir_source_again_total{capture=\"main\"}", 1);
+    kafka.restart();
+    tool.run("load t 3 500 2");
+    tool.run("load made 4 500 2");
+    for name in ["t", "made"] {
+        let expect = table(tool.raw_scan(name));
+        weir.wait_for_metric(&format!("weir_capture_entries_total{{capture=\"main\",table=\"{name}\"}}"), 1);
+        let records = wait_until_log_is(&kafka.bootstrap(), &format!("hbase.{name}.wal"), &expect);
+        check_order(&records);
+    }
+    assert!(weir.get("/metrics").contains("weir_in_flight_bytes 0"), "{}", weir.get("/metrics"));
+}
+
+#[test]
+fn check_names_three_planted_mistakes() {
+    let kafka = Kafka::start();
+    let hbase = HBase::start(Line::V2_6);
+    let mut tool = TableTool::start(&hbase);
+    let planted = config(&kafka, &hbase).replace("peer = ", "tables.include = [\"orders\"]\npeer = ");
+    let mut weir = Weir::new(&planted);
+    weir.start();
+    // The peer points elsewhere, it is disabled, and the topic of the one table is missing.
+    tool.run(&format!("peer-add weir {}", hbase.cluster_key("/elsewhere")));
+    tool.run("peer-disable weir");
+    let (code, report) = weir.check();
+    assert_eq!(code, Some(1), "{report}");
+    let wrong: Vec<&str> = report.lines().filter(|line| line.starts_with("WRONG")).collect();
+    assert_eq!(wrong.len(), 3, "{report}");
+    for (line, words) in wrong.iter().zip(["not to /weir/weir", "is disabled", "no topic hbase.orders.wal"]) {
+        assert!(line.contains(words), "{report}");
+    }
+    for mend in ["remove_peer 'weir'; add_peer", "enable_peer 'weir'", "--create --topic hbase.orders.wal"] {
+        assert!(report.contains(mend), "{report}");
+    }
 }

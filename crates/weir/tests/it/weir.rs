@@ -58,6 +58,28 @@ impl Weir {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Waits until a metric has at least this value.
+    pub(crate) fn wait_for_metric(&self, name: &str, least: u64) {
+        let started = Instant::now();
+        loop {
+            let metrics = self.get("/metrics");
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            if line.and_then(|value| value.trim().parse::<u64>().ok()).is_some_and(|value| value >= least) {
+                return;
+            }
+            assert!(started.elapsed() < DEADLINE, "{name} does not reach {least}:\n{metrics}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Exit code and output of `weir check`.
+    pub(crate) fn check(&self) -> (Option<i32>, String) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        let output = command.arg("check").current_dir(self.folder.path()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text)
+    }
+
     pub(crate) fn kill9(&mut self) {
         if let Some(process) = &mut self.process {
             process.kill9();

@@ -1,0 +1,168 @@
+//! Replication peers and their queues, as a source cluster of 1.x or 2.x keeps them in ZooKeeper. Reads only.
+
+use weir_model::{Fault, FaultKind};
+use weir_wire::hbase::zk;
+use zookeeper_client::{Client, Error};
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: String,
+    /// Where it points to.
+    pub cluster_key: String,
+    /// Settings that override the source's own.
+    pub configuration: Vec<(String, String)>,
+    /// Whether it ships.
+    pub is_enabled: bool,
+}
+
+impl Peer {
+    /// A setting of its CONFIG.
+    #[must_use]
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.configuration.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The queue of one region server for one peer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Queue {
+    /// The region server that ships it.
+    pub server: String,
+    /// The dead servers that it was taken over from, the last one last.
+    pub recovered_from: Vec<String>,
+    /// WAL files in it, the open one too: one is no lag worth speaking of.
+    pub wal_count: usize,
+}
+
+/// A region server and whether it has taken a peer up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpTake {
+    /// The region server.
+    pub server: String,
+    /// Whether it has a queue of its own for the peer.
+    pub has_queue: bool,
+}
+
+fn trouble(path: String) -> impl FnOnce(Error) -> Fault {
+    move |error| {
+        Fault::new(
+            FaultKind::Transient,
+            "W-ZOOKEEPER-UNREACHABLE",
+            "read the source's replication state",
+            path,
+        )
+        .caused_by(error)
+    }
+}
+
+async fn children(client: &Client, path: &str) -> Result<Vec<String>, Fault> {
+    match client.list_children(path).await {
+        Ok(mut names) => {
+            names.sort();
+            Ok(names)
+        }
+        Err(Error::NoNode) => Ok(Vec::new()),
+        Err(error) => Err(trouble(path.to_owned())(error)),
+    }
+}
+
+/// All peers of a source cluster; `parent` is its `zookeeper.znode.parent`.
+///
+/// # Errors
+/// When ZooKeeper does not answer, or a peer does not parse.
+pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
+    let mut peers = Vec::new();
+    let corrupt = |error: weir_wire::WireError, path: &str| {
+        Fault::new(FaultKind::Corrupt, "W-ZOOKEEPER-UNREACHABLE", "read a replication peer", path)
+            .caused_by(error)
+    };
+    for id in children(client, &format!("{parent}/replication/peers")).await? {
+        let path = format!("{parent}/replication/peers/{id}");
+        let (value, _) = client.get_data(&path).await.map_err(trouble(path.clone()))?;
+        let zk::Peer { cluster_key, configuration } =
+            zk::peer(&value).map_err(|error| corrupt(error, &path))?;
+        let state = format!("{path}/peer-state");
+        let is_enabled = match client.get_data(&state).await {
+            Ok((value, _)) => zk::is_peer_enabled(&value).map_err(|error| corrupt(error, &state))?,
+            Err(Error::NoNode) => true,
+            Err(error) => return Err(trouble(state)(error)),
+        };
+        peers.push(Peer { id, cluster_key, configuration, is_enabled });
+    }
+    Ok(peers)
+}
+
+/// The queues of a peer, recovered ones too.
+///
+/// # Errors
+/// When ZooKeeper does not answer.
+pub async fn queues(client: &Client, parent: &str, peer: &str) -> Result<Vec<Queue>, Fault> {
+    let mut queues = Vec::new();
+    let root = format!("{parent}/replication/rs");
+    for server in children(client, &root).await? {
+        for queue in children(client, &format!("{root}/{server}")).await? {
+            let Some(recovered_from) = recovered_from(&queue, peer) else { continue };
+            let wal_count = children(client, &format!("{root}/{server}/{queue}")).await?.len();
+            queues.push(Queue { server: server.clone(), recovered_from, wal_count });
+        }
+    }
+    Ok(queues)
+}
+
+/// A queue is named `PEER`, or `PEER-deadserver[-deadserver]`, where server names may hold `-` (`ReplicationQueueInfo`).
+fn recovered_from(queue: &str, peer: &str) -> Option<Vec<String>> {
+    let rest = queue.strip_prefix(peer)?;
+    if rest.is_empty() {
+        return Some(Vec::new());
+    }
+    // Names are host,port,startcode: a new one begins after the hyphen that follows a start code.
+    let mut servers = Vec::new();
+    let mut name = String::new();
+    for word in rest.strip_prefix('-')?.split('-') {
+        if !name.is_empty() {
+            name.push('-');
+        }
+        name.push_str(word);
+        if zk::ServerName::parse(&name).is_some() {
+            servers.push(std::mem::take(&mut name));
+        }
+    }
+    Some(servers)
+}
+
+/// Which region servers have taken a peer up. On 1.x, what a server writes before that never reaches the peer.
+///
+/// # Errors
+/// When ZooKeeper does not answer.
+pub async fn up_take(client: &Client, parent: &str, peer: &str) -> Result<Vec<UpTake>, Fault> {
+    let queues = queues(client, parent, peer).await?;
+    let servers = children(client, &format!("{parent}/rs")).await?;
+    let has_queue = |server: &String| {
+        queues.iter().any(|queue| queue.server == *server && queue.recovered_from.is_empty())
+    };
+    Ok(servers.into_iter().map(|server| UpTake { has_queue: has_queue(&server), server }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_name_tells_the_dead_servers_it_came_from() {
+        let check = |queue: &str, expect: Option<Vec<&str>>| {
+            let got = recovered_from(queue, "weir");
+            assert_eq!(
+                got.as_ref().map(|names| names.iter().map(String::as_str).collect()),
+                expect,
+                "{queue}"
+            );
+        };
+        check("weir", Some(vec![]));
+        check("weir-rs-1.example.com,16020,1700", Some(vec!["rs-1.example.com,16020,1700"]));
+        check("weir-a,1,2-rs-b,3,4", Some(vec!["a,1,2", "rs-b,3,4"]));
+        check("weir2", None);
+        check("other", None);
+    }
+}
