@@ -22,6 +22,7 @@ const PAGES: &[Page] = &[
     Page { code: "W-CAPTURE-CORRUPT", text: include_str!("../../../docs/faults/W-CAPTURE-CORRUPT.md") },
     Page { code: "W-CAPTURE-TOPIC-NAME", text: include_str!("../../../docs/faults/W-CAPTURE-TOPIC-NAME.md") },
     Page { code: "W-CONFIG", text: include_str!("../../../docs/faults/W-CONFIG.md") },
+    Page { code: "W-HBASE-MASTER", text: include_str!("../../../docs/faults/W-HBASE-MASTER.md") },
     Page { code: "W-KAFKA-DENIED", text: include_str!("../../../docs/faults/W-KAFKA-DENIED.md") },
     Page { code: "W-KAFKA-REJECTED", text: include_str!("../../../docs/faults/W-KAFKA-REJECTED.md") },
     Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },

@@ -128,17 +128,21 @@ async fn peer(
     Ok(())
 }
 
-/// The line for HBase's shell that adds the peer.
-pub(super) fn add_peer_line(section: &config::Capture) -> String {
+/// The key under which the source finds the fake cluster.
+pub(super) fn cluster_key(section: &config::Capture) -> String {
     let servers: Vec<&str> = section.peer_zookeeper().split(',').collect();
     let port = servers.first().and_then(|server| server.rsplit_once(':')).map_or("2181", |(_, port)| port);
     let hosts: Vec<&str> =
         servers.iter().map(|server| server.rsplit_once(':').map_or(*server, |(host, _)| host)).collect();
+    format!("{}:{port}:{}", hosts.join(","), section.base_znode())
+}
+
+/// The line for HBase's shell that adds the peer.
+pub(super) fn add_peer_line(section: &config::Capture) -> String {
     format!(
-        "add_peer '{}', CLUSTER_KEY => \"{}:{port}:{}\", CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}",
+        "add_peer '{}', CLUSTER_KEY => \"{}\", CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}",
         section.peer,
-        hosts.join(","),
-        section.base_znode()
+        cluster_key(section)
     )
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod explain;
 mod log;
+mod peer;
 mod run;
 
 use crate::exit::{Exit, PANIC};
@@ -23,6 +24,7 @@ const AFTER: &str = "Start here:
   weir config sample > weir.toml    a configuration with every key explained
   weir run                          capture
   weir check                        what is wrong, and the command that mends it
+  weir peer add                     tell HBase to send
   weir log tail --table message     what came
 
 Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied, 5 unreachable,
@@ -43,6 +45,7 @@ enum Command {
     Demo(demo::Arguments),
     Run(run::Arguments),
     Check(check::Arguments),
+    Peer(peer::Arguments),
     Log(log::Arguments),
     Config(config::Arguments),
     Explain(explain::Arguments),
@@ -76,6 +79,7 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Fault> {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Run(arguments) => run::run(&config, &arguments),
         Command::Check(arguments) => check::run(&config, &arguments),
+        Command::Peer(arguments) => peer::run(&config, &arguments),
         Command::Log(arguments) => log::run(&config, &arguments),
         Command::Config(arguments) => config::run(&config, &arguments),
         Command::Explain(arguments) => Ok(explain::run(&arguments)),

@@ -54,11 +54,19 @@ fn the_log_is_the_table(line: Line) {
     tool.run("create t 4");
     let mut weir = Weir::new(&config(&kafka, &hbase));
     weir.start();
-    tool.run(&format!("peer-add weir {}", hbase.cluster_key("/weir/weir")));
+    let (code, said) = weir.try_command(&["peer", "add", "--table", "t"]);
     if line == Line::V1_7 {
-        // 1.x takes a peer up after the call returns, and what is written before that never comes.
-        crate::weir::wait_for_znode(&hbase.zookeeper(), "/hbase/replication/rs", "weir");
+        // The master of 1.x has no such call: the line for the shell is printed, and done here by the Java client.
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("add_peer 'weir', CLUSTER_KEY => \"127.0.0.1:"), "{said}");
+        tool.run(&format!("peer-add weir {}", hbase.cluster_key("/weir/weir")));
+    } else {
+        assert_eq!(code, Some(0), "{said}");
     }
+    // 1.x takes a peer up after the call returns, and what is written before that never comes.
+    let taken_up = weir.command(&["peer", "status", "--wait"]);
+    assert!(taken_up.contains("\"wal_files\":1"), "{taken_up}");
+    assert!(weir.command(&["peer", "list"]).contains("\"replication.source.ratio\":\"1.0\""));
     tool.run("load t 1 2000 2");
     tool.run("put t r0001 big 3000000");
     let expect = table(tool.raw_scan("t"));
@@ -101,6 +109,18 @@ fn the_log_is_the_table(line: Line) {
     let expect = table(tool.raw_scan("t"));
     let records = wait_until_log_is(&kafka.bootstrap(), "hbase.t.wal", &expect);
     check_order(&records);
+
+    if line != Line::V1_7 {
+        weir.command(&["peer", "disable"]);
+        let (code, report) = weir.check();
+        assert!(code == Some(1) && report.contains("peer weir is disabled"), "{report}");
+        tool.run("load t 30 200 2");
+        weir.command(&["peer", "enable"]);
+        let expect = table(tool.raw_scan("t"));
+        wait_until_log_is(&kafka.bootstrap(), "hbase.t.wal", &expect);
+        weir.command(&["peer", "remove"]);
+        assert_eq!(weir.command(&["peer", "list"]), "");
+    }
 
     let (code, took) = weir.stop();
     assert_eq!(code, Some(0), "an orderly stop ends with 0");

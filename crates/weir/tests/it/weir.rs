@@ -72,12 +72,17 @@ impl Weir {
         }
     }
 
-    /// Exit code and output of `weir check`.
-    pub(crate) fn check(&self) -> (Option<i32>, String) {
+    /// Exit code and output of another command with the same configuration.
+    pub(crate) fn try_command(&self, words: &[&str]) -> (Option<i32>, String) {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
-        let output = command.arg("check").current_dir(self.folder.path()).output().unwrap();
+        let output = command.args(words).current_dir(self.folder.path()).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         (output.status.code(), text)
+    }
+
+    /// Exit code and output of `weir check`.
+    pub(crate) fn check(&self) -> (Option<i32>, String) {
+        self.try_command(&["check"])
     }
 
     pub(crate) fn kill9(&mut self) {
@@ -170,26 +175,4 @@ pub(crate) fn wait_until_log_is(
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-}
-
-/// Waits until each child of `parent` has a child of this name.
-pub(crate) fn wait_for_znode(zookeeper: &str, parent: &str, name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let client = weir_hbase::registration::connect(zookeeper).await.unwrap();
-        let started = Instant::now();
-        loop {
-            let servers = client.list_children(parent).await.unwrap_or_default();
-            let mut taken_up = !servers.is_empty();
-            for server in &servers {
-                let path = format!("{parent}/{server}/{name}");
-                taken_up &= client.check_stat(&path).await.unwrap().is_some();
-            }
-            if taken_up {
-                return;
-            }
-            assert!(started.elapsed() < DEADLINE, "{parent}/*/{name} does not come");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
 }

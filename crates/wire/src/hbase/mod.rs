@@ -3,6 +3,7 @@
 pub mod call;
 pub mod cell_block;
 pub mod markers;
+pub mod master;
 pub mod preamble;
 pub mod replication;
 pub mod service;

@@ -1,0 +1,184 @@
+//! Peer administration by RPC at the master of a source cluster of 2.x.
+
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use weir_model::{Fault, FaultKind};
+use weir_wire::hbase::call::{ConnectionHeader, RemoteException, encode_call, parse_answer};
+use weir_wire::hbase::{master, preamble, zk};
+use zookeeper_client::Client;
+
+/// How long one call may take.
+const CALL_WAIT: Duration = Duration::from_secs(30);
+
+/// How long a procedure may take: every region server has to take the peer up.
+const PROCEDURE_WAIT: Duration = Duration::from_secs(120);
+
+/// Largest answer that is taken.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const CODE: &str = "W-HBASE-MASTER";
+
+/// A connection to the active master.
+#[derive(Debug)]
+pub struct Master {
+    socket: TcpStream,
+    address: String,
+    call_id: u32,
+}
+
+/// What is done to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAct {
+    /// Ship again.
+    Enable,
+    /// Stop shipping; WAL files are kept.
+    Disable,
+    /// Forget the peer and its queues.
+    Remove,
+}
+
+impl Master {
+    /// Connects to the master that ZooKeeper names; `parent` is the source's `zookeeper.znode.parent`.
+    ///
+    /// # Errors
+    /// When there is no master, or it does not answer.
+    pub async fn connect(client: &Client, parent: &str) -> Result<Self, Fault> {
+        let path = format!("{parent}/master");
+        let unreachable = |about: &str, cause: String| {
+            Fault::new(FaultKind::Transient, CODE, "reach the master", about).caused_by(cause)
+        };
+        let (value, _) =
+            client.get_data(&path).await.map_err(|error| unreachable(&path, error.to_string()))?;
+        let name = zk::master(&value).map_err(|error| unreachable(&path, error.to_string()))?;
+        let address = format!("{}:{}", name.host, name.port);
+        let hello = async {
+            let mut socket = TcpStream::connect(&address).await?;
+            let mut hello = preamble::simple().to_vec();
+            let user = std::env::var("HADOOP_USER_NAME")
+                .or_else(|_| std::env::var("USER"))
+                .unwrap_or_else(|_| "weir".to_owned());
+            let header = ConnectionHeader {
+                user: Some(user),
+                service: "MasterService".to_owned(),
+                ..ConnectionHeader::default()
+            };
+            header.encode(&mut hello);
+            socket.write_all(&hello).await?;
+            Ok::<_, std::io::Error>(socket)
+        };
+        let socket = timeout(CALL_WAIT, hello)
+            .await
+            .map_err(|_| unreachable(&address, "no answer".to_owned()))?
+            .map_err(|error| unreachable(&address, error.to_string()))?;
+        Ok(Self { socket, address, call_id: 0 })
+    }
+
+    async fn call(
+        &mut self,
+        method: &'static str,
+        param: &[u8],
+    ) -> Result<Result<Vec<u8>, RemoteException>, Fault> {
+        self.call_id += 1;
+        let mut frame = Vec::new();
+        encode_call(&mut frame, self.call_id, method, None, param, &[]);
+        let talk = async {
+            self.socket.write_all(&frame).await?;
+            let len = self.socket.read_u32().await? as usize;
+            if len > ANSWER_BYTES_MAX {
+                return Err(std::io::Error::other(format!("an answer of {len} bytes")));
+            }
+            let mut answer = vec![0; len];
+            self.socket.read_exact(&mut answer).await?;
+            Ok(answer)
+        };
+        let broken = |cause: String| {
+            Fault::new(
+                FaultKind::Transient,
+                CODE,
+                "talk to the master",
+                format!("{method} at {}", self.address),
+            )
+            .caused_by(cause)
+        };
+        let answer = match timeout(CALL_WAIT, talk).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return Err(broken(error.to_string())),
+            Err(_) => return Err(broken("no answer".to_owned())),
+        };
+        let answer = parse_answer(&answer).map_err(|error| broken(error.to_string()))?;
+        Ok(answer.result.map(|(message, _)| message.to_vec()))
+    }
+
+    /// Runs a method that starts a procedure, and waits for its end. `false` when this master, of 1.x, lacks it.
+    async fn run(&mut self, method: &'static str, param: &[u8]) -> Result<bool, Fault> {
+        let refused = |exception: RemoteException| {
+            let text = exception.text.lines().next().unwrap_or_default().to_owned();
+            let kind =
+                if exception.class.contains("AccessDenied") { FaultKind::Denied } else { FaultKind::Config };
+            Fault::new(kind, CODE, "have the master do it", method)
+                .caused_by(format!("{}: {text}", exception.short_class()))
+        };
+        let corrupt = |error: weir_wire::WireError| {
+            Fault::new(FaultKind::Corrupt, CODE, "read the master's answer", method).caused_by(error)
+        };
+        let started = match self.call(method, param).await? {
+            Ok(message) => master::first_number(&message).map_err(corrupt)?,
+            // 1.7.2 wraps it: DoNotRetryIOException "... UnsupportedOperationException: AddReplicationPeer".
+            Err(exception) if lacks(&exception, method) => return Ok(false),
+            Err(exception) => return Err(refused(exception)),
+        };
+        let deadline = Instant::now() + PROCEDURE_WAIT;
+        loop {
+            let state = self.call(master::PROCEDURE, &master::procedure(started)).await?.map_err(refused)?;
+            if let Some(text) = master::procedure_failure(&state).map_err(corrupt)? {
+                return Err(
+                    Fault::new(FaultKind::Config, CODE, "have the master do it", method).caused_by(text)
+                );
+            }
+            const RUNNING: u64 = 1;
+            if master::first_number(&state).map_err(corrupt)? != RUNNING {
+                return Ok(true);
+            }
+            if Instant::now() > deadline {
+                let about = format!("procedure {started} still runs after {PROCEDURE_WAIT:?}");
+                return Err(Fault::new(FaultKind::Transient, CODE, "see the end of it", about));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Adds an enabled peer and returns when every region server has taken it up. `false` on 1.x, which has no such
+    /// call: there it is the shell's job.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn add_peer(
+        &mut self,
+        id: &str,
+        cluster_key: &str,
+        configuration: &[(&str, &str)],
+    ) -> Result<bool, Fault> {
+        self.run(master::ADD_PEER, &master::add_peer(id, cluster_key, configuration)).await
+    }
+
+    /// Enables, disables or removes a peer. `false` on 1.x.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn act(&mut self, act: PeerAct, id: &str) -> Result<bool, Fault> {
+        let method = match act {
+            PeerAct::Enable => master::ENABLE_PEER,
+            PeerAct::Disable => master::DISABLE_PEER,
+            PeerAct::Remove => master::REMOVE_PEER,
+        };
+        self.run(method, &master::peer_id(id)).await
+    }
+}
+
+/// Whether the server does not know the method.
+fn lacks(exception: &RemoteException, method: &str) -> bool {
+    exception.short_class() == "UnsupportedOperationException"
+        || exception.text.contains(&format!("UnsupportedOperationException: {method}"))
+}
