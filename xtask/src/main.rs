@@ -7,11 +7,13 @@ use std::process::{Command, ExitCode};
 
 const HELP: &str = "cargo x TASK
 
-  demo [ARGS]      the demonstration: simulated HBase, the real capture path, an embedded log, the console
+  demo [ARGS]      the demonstration: simulated HBase, the real capture path, an embedded log, the console;
+                   --real: on real HBase and Kafka, with a real client writing
   test             everything, on real engines: what CI runs
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
+  bench capture    what an entry costs the capture path, the floor beside it; --out DIR for the JSON
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`
 ";
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         ["drift"] => drift(false),
         ["drift", "--write"] => drift(true),
         ["engines", rest @ ..] => engines(rest),
+        ["bench", "capture", rest @ ..] => bench("bench_capture", rest),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{HELP}");
             Ok(())
@@ -43,8 +46,22 @@ fn main() -> ExitCode {
 
 fn demo(arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;
-    cargo(&["build", "--release", "--quiet", "--package", "weir"])?;
+    if arguments.contains(&"--real") {
+        machine::ensure_engines()?;
+        cargo(&["build", "--release", "--quiet", "--package", "weir", "--bin", "weir"])?;
+        let mut command =
+            vec!["run", "--release", "--quiet", "--package", "weir", "--example", "demo_real", "--"];
+        command.extend(arguments.iter().filter(|word| **word != "--real"));
+        return cargo(&command);
+    }
     let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--bin", "weir", "--", "demo"];
+    command.extend(arguments);
+    cargo(&command)
+}
+
+fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
+    machine::ensure_libraries()?;
+    let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--example", example, "--"];
     command.extend(arguments);
     cargo(&command)
 }

@@ -3,8 +3,10 @@
 use crate::engine::hbase::HBase;
 use crate::engine::maven::compile;
 use crate::engine::process::java;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use weir_wire::change;
 
 /// One cell as the Java client's raw scan gives it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,4 +107,60 @@ impl Drop for TableTool {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Identity of a cell in a table: row, family, qualifier, timestamp, type. A later write of the same hides the earlier.
+pub type CellKey = (Vec<u8>, Vec<u8>, Vec<u8>, u64, u8);
+
+/// A table as its cells.
+pub type Cells = BTreeMap<CellKey, Vec<u8>>;
+
+/// Replays change records in memory: of cells with one identity, the one with the highest sequence number counts.
+#[derive(Debug, Default)]
+pub struct Replay {
+    cells: BTreeMap<CellKey, (u64, Vec<u8>)>,
+    seen: HashSet<(String, u64)>,
+    /// Records that came again.
+    pub duplicates: u64,
+}
+
+impl Replay {
+    /// Takes the value of one record.
+    ///
+    /// # Panics
+    /// When it is no change record.
+    pub fn take(&mut self, value: &[u8]) {
+        let change = change::decode(value).expect("a change record");
+        if !self.seen.insert((change.encoded_region.to_owned(), change.sequence)) {
+            self.duplicates += 1;
+        }
+        for cell in change.cells {
+            let key = (
+                cell.row.to_vec(),
+                cell.family.to_vec(),
+                cell.qualifier.to_vec(),
+                cell.timestamp,
+                cell.kind.0,
+            );
+            let slot = self.cells.entry(key).or_default();
+            if slot.0 <= change.sequence {
+                *slot = (change.sequence, cell.value.to_vec());
+            }
+        }
+    }
+
+    /// The table that the log describes.
+    #[must_use]
+    pub fn cells(&self) -> Cells {
+        self.cells.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+    }
+}
+
+/// The replicated family `f` of a raw scan.
+#[must_use]
+pub fn replicated(scan: Vec<ScannedCell>) -> Cells {
+    let cells = scan.into_iter().filter(|cell| cell.family == b"f");
+    cells
+        .map(|cell| ((cell.row, cell.family, cell.qualifier, cell.timestamp, cell.kind), cell.value))
+        .collect()
 }

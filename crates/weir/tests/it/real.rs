@@ -1,13 +1,13 @@
 //! Real HBase to real Kafka through the real binary: the table equals the log, cell by cell, whatever is killed.
 
-use crate::weir::{Weir, table, wait_until_log_is};
+use crate::weir::{Weir, wait_until_log_is};
 use std::collections::HashMap;
 use std::time::Duration;
 use weir_kafka::topics::{NewSettings, Topics};
 use weir_model::TopicName;
 use weir_testkit::engine::hbase::{HBase, Line};
 use weir_testkit::engine::kafka::Kafka;
-use weir_testkit::table::TableTool;
+use weir_testkit::table::{TableTool, replicated};
 
 fn config(kafka: &Kafka, hbase: &HBase) -> String {
     format!(
@@ -33,6 +33,8 @@ fn check_order(records: &[weir_kafka::reader::LogRecord]) -> usize {
     let mut again = 0;
     for record in records {
         let sequence: u64 = record.header("weir.seq").unwrap().parse().unwrap();
+        let change = weir_wire::change::decode(&record.value).unwrap();
+        assert_eq!((change.sequence, Some(change.encoded_region)), (sequence, record.header("weir.region")));
         let of_region = seen.entry(record.header("weir.region").unwrap().to_owned()).or_default();
         match of_region.binary_search(&sequence) {
             Ok(_) => again += 1,
@@ -69,7 +71,7 @@ fn the_log_is_the_table(line: Line) {
     assert!(weir.command(&["peer", "list"]).contains("\"replication.source.ratio\":\"1.0\""));
     tool.run("load t 1 2000 2");
     tool.run("put t r0001 big 3000000");
-    let expect = table(tool.raw_scan("t"));
+    let expect = replicated(tool.raw_scan("t"));
     let records = wait_until_log_is(&kafka.bootstrap(), "hbase.t.wal", &expect);
     check_order(&records);
     let metrics = weir.get("/metrics");
@@ -106,7 +108,7 @@ fn the_log_is_the_table(line: Line) {
         weir.start();
         tool.run(&format!("load t {} 500 2", 20 + round));
     }
-    let expect = table(tool.raw_scan("t"));
+    let expect = replicated(tool.raw_scan("t"));
     let records = wait_until_log_is(&kafka.bootstrap(), "hbase.t.wal", &expect);
     check_order(&records);
 
@@ -116,7 +118,7 @@ fn the_log_is_the_table(line: Line) {
         assert!(code == Some(1) && report.contains("peer weir is disabled"), "{report}");
         tool.run("load t 30 200 2");
         weir.command(&["peer", "enable"]);
-        let expect = table(tool.raw_scan("t"));
+        let expect = replicated(tool.raw_scan("t"));
         wait_until_log_is(&kafka.bootstrap(), "hbase.t.wal", &expect);
         weir.command(&["peer", "remove"]);
         assert_eq!(weir.command(&["peer", "list"]), "");
@@ -165,7 +167,7 @@ fn a_kafka_outage_and_a_missing_topic_cost_nothing() {
     tool.run("load t 3 500 2");
     tool.run("load made 4 500 2");
     for name in ["t", "made"] {
-        let expect = table(tool.raw_scan(name));
+        let expect = replicated(tool.raw_scan(name));
         weir.wait_for_metric(&format!("weir_capture_entries_total{{capture=\"main\",table=\"{name}\"}}"), 1);
         let records = wait_until_log_is(&kafka.bootstrap(), &format!("hbase.{name}.wal"), &expect);
         check_order(&records);

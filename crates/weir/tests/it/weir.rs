@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use weir_kafka::reader::{LogRecord, Reader, Start};
 use weir_testkit::engine::process::{Process, free_port};
-use weir_testkit::table::ScannedCell;
-use weir_wire::change;
+use weir_testkit::table::{Cells, Replay};
 
 /// How long anything may take that a test waits for.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
@@ -111,54 +110,18 @@ impl Weir {
     }
 }
 
-/// Identity of a cell in a table: a later write with the same identity hides the earlier one.
-type CellKey = (Vec<u8>, Vec<u8>, Vec<u8>, u64, u8);
-
-/// The table that the log describes: of cells with one identity, the one with the highest sequence number counts.
-pub(crate) fn replay(records: &[LogRecord]) -> BTreeMap<CellKey, Vec<u8>> {
-    let mut cells: BTreeMap<CellKey, (u64, Vec<u8>)> = BTreeMap::new();
-    for record in records {
-        let change = change::decode(&record.value).unwrap();
-        assert_eq!(record.header("weir.seq"), Some(change.sequence.to_string().as_str()));
-        assert_eq!(record.header("weir.region"), Some(change.encoded_region));
-        for cell in change.cells {
-            let key = (
-                cell.row.to_vec(),
-                cell.family.to_vec(),
-                cell.qualifier.to_vec(),
-                cell.timestamp,
-                cell.kind.0,
-            );
-            let slot = cells.entry(key).or_default();
-            if slot.0 <= change.sequence {
-                *slot = (change.sequence, cell.value.to_vec());
-            }
-        }
-    }
-    cells.into_iter().map(|(key, (_, value))| (key, value)).collect()
-}
-
-/// The table that a raw scan shows, of the replicated family.
-pub(crate) fn table(scan: Vec<ScannedCell>) -> BTreeMap<CellKey, Vec<u8>> {
-    let replicated = scan.into_iter().filter(|cell| cell.family == b"f");
-    replicated
-        .map(|cell| ((cell.row, cell.family, cell.qualifier, cell.timestamp, cell.kind), cell.value))
-        .collect()
-}
-
 /// Reads a topic until its replay equals the table; panics with the difference when it never does.
-pub(crate) fn wait_until_log_is(
-    bootstrap: &str,
-    topic: &str,
-    expect: &BTreeMap<CellKey, Vec<u8>>,
-) -> Vec<LogRecord> {
+pub(crate) fn wait_until_log_is(bootstrap: &str, topic: &str, expect: &Cells) -> Vec<LogRecord> {
     let started = Instant::now();
     let mut reader =
         Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning).unwrap();
-    let mut records = Vec::new();
+    let (mut records, mut replay) = (Vec::new(), Replay::default());
     loop {
-        records.extend(reader.read_to_end(DEADLINE).unwrap());
-        let got = replay(&records);
+        for record in reader.read_to_end(DEADLINE).unwrap() {
+            replay.take(&record.value);
+            records.push(record);
+        }
+        let got = replay.cells();
         if got == *expect {
             return records;
         }
