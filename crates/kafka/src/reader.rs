@@ -245,6 +245,8 @@ pub(crate) fn consumer(
         .set("auto.offset.reset", "error")
         // The default of a second stalls a fast reader (librdkafka issue 3662).
         .set("fetch.queue.backoff.ms", "5")
+        // A question for the ends stands in line behind a waiting fetch on the same connection.
+        .set("fetch.wait.max.ms", "50")
         .set("queued.max.messages.kbytes", "65536");
     client.create().map_err(|error| {
         Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap).caused_by(error)
