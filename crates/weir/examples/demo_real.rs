@@ -86,9 +86,10 @@ fn read_back_p99(tool: &mut TableTool, kafka: &Kafka) -> u64 {
         loop {
             match reader.next(Duration::from_millis(200)).unwrap() {
                 Some(record) => {
-                    let written: u64 = record.header("weir.time").unwrap().parse().unwrap();
+                    let identity =
+                        weir_wire::identity::parse(record.header("weir").unwrap().as_bytes()).unwrap();
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-                    waits.push(now.saturating_sub(written));
+                    waits.push(now.saturating_sub(identity.write_time_ms));
                 }
                 None if stopped.try_recv().is_ok() => return waits,
                 None => {}

@@ -5,5 +5,6 @@
 pub mod change;
 pub mod cursor;
 pub mod hbase;
+pub mod identity;
 
 pub use cursor::WireError;

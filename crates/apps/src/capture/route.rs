@@ -10,6 +10,7 @@ use weir_wire::change;
 use weir_wire::hbase::cell_block::Cell;
 use weir_wire::hbase::markers::{self, Marker};
 use weir_wire::hbase::replication::{Entry, ReplicateRequest};
+use weir_wire::identity;
 
 /// Why an entry or a cell was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,18 +345,20 @@ impl Writer<'_, '_> {
     }
 
     fn headers(&mut self, entry: &Entry<'_>, event: Option<&'static str>) {
-        let cluster = self.texts.cluster.as_bytes();
-        let (sequence, time) = (decimal(entry.key.sequence), decimal(entry.key.write_time_ms));
-        let values: [(&'static str, &[u8]); 5] = [
-            ("weir.v", b"1"),
-            ("weir.cluster", cluster),
-            ("weir.region", entry.key.encoded_region),
-            ("weir.seq", sequence.as_bytes()),
-            ("weir.time", time.as_bytes()),
-        ];
-        for (name, value) in values.into_iter().chain(event.map(|event| ("weir.event", event.as_bytes()))) {
-            let value = self.bytes(value);
-            self.batch.headers.push(HeaderSpan { name, value });
+        let start = place(&self.batch.arena);
+        let key = &entry.key;
+        identity::encode(
+            &mut self.batch.arena,
+            &self.texts.cluster,
+            key.encoded_region,
+            key.sequence,
+            key.write_time_ms,
+        );
+        let value = start..place(&self.batch.arena);
+        self.batch.headers.push(HeaderSpan { name: identity::HEADER, value });
+        if let Some(event) = event {
+            let value = self.bytes(event.as_bytes());
+            self.batch.headers.push(HeaderSpan { name: identity::EVENT_HEADER, value });
         }
     }
 }
@@ -367,8 +370,4 @@ fn place(arena: &[u8]) -> u32 {
 
 fn place_of(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
-}
-
-fn decimal(number: u64) -> String {
-    number.to_string()
 }

@@ -213,8 +213,8 @@ pub struct Topic {
     pub key_length: Option<u16>,
     /// Delimiter (one ASCII character) before which the key ends when `key = "row-prefix"`.
     pub key_delimiter: Option<char>,
-    /// Whether each record carries headers, so that tools need not decode it. They cost about a third of the
-    /// CPU of a small record.
+    /// Whether each record carries the header `weir` (1/cluster/region/sequence/write time), so that tools need not
+    /// decode it. `docs/benchmarks.md` says what it costs.
     pub headers: bool,
 }
 

@@ -32,10 +32,12 @@ fn check_order(records: &[weir_kafka::reader::LogRecord]) -> usize {
     let mut seen: HashMap<String, Vec<u64>> = HashMap::new();
     let mut again = 0;
     for record in records {
-        let sequence: u64 = record.header("weir.seq").unwrap().parse().unwrap();
+        let identity = weir_wire::identity::parse(record.header("weir").unwrap().as_bytes()).unwrap();
+        let sequence = identity.sequence;
         let change = weir_wire::change::decode(&record.value).unwrap();
-        assert_eq!((change.sequence, Some(change.encoded_region)), (sequence, record.header("weir.region")));
-        let of_region = seen.entry(record.header("weir.region").unwrap().to_owned()).or_default();
+        assert_eq!((change.sequence, change.encoded_region), (sequence, identity.encoded_region));
+        assert_eq!((change.source, change.write_time_ms), (identity.source, identity.write_time_ms));
+        let of_region = seen.entry(identity.encoded_region.to_owned()).or_default();
         match of_region.binary_search(&sequence) {
             Ok(_) => again += 1,
             Err(place) => {
