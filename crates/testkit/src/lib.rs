@@ -4,4 +4,5 @@
 //! failed test.
 
 pub mod engine;
+pub mod scale;
 pub mod table;
