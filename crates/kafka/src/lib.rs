@@ -5,6 +5,7 @@
 
 pub mod embedded;
 mod ffi;
+mod known_topics;
 pub mod partition;
 pub mod parts;
 pub mod producer;

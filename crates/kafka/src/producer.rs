@@ -4,19 +4,21 @@
 //! last delivery report.
 
 use crate::ffi::{Flight, Handle, Message, Served, Topic};
+use crate::known_topics::KnownTopics;
 use crate::{partition, parts};
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use weir_model::{Fault, FaultKind, TopicName, limits};
+use weir_model::{Fault, FaultKind, limits};
 use weir_runtime::log::{Job, LogWriter, RecordBatch};
 
-/// How long a look-up of an unknown topic may take, and how long its failure is remembered.
-const TOPIC_WAIT_MS: i32 = 3000;
+/// How often partition counts are looked up again (the Java client's `metadata.max.age.ms` is ten times that: here
+/// several processes write one topic, and should not disagree for long).
+const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Turns of 100 ms that a stopped producer waits for the reports of what it gave up.
 const PURGE_TURNS_MAX: u32 = 50;
@@ -34,6 +36,8 @@ pub struct ProducerConfig {
     pub message_timeout_ms: u64,
     /// Values longer than this are cut into parts.
     pub part_bytes_max: usize,
+    /// How often the partition counts of known topics are looked up again.
+    pub topic_look_every: Duration,
     /// Further settings of librdkafka.
     pub properties: BTreeMap<String, String>,
 }
@@ -48,6 +52,7 @@ impl ProducerConfig {
             linger_ms: 5,
             message_timeout_ms: 40_000,
             part_bytes_max: limits::PART_BYTES_DEFAULT,
+            topic_look_every: TOPIC_LOOK_EVERY,
             properties: BTreeMap::new(),
         }
     }
@@ -127,13 +132,12 @@ struct Shared {
     stats: ProducerStats,
 }
 
-/// One librdkafka producer with the thread that serves its reports.
+/// One librdkafka producer with the threads that serve it.
 #[derive(Debug)]
 struct Client {
     // Before the handle: fields drop in this order, and librdkafka wants its topics back first.
-    topics: RwLock<HashMap<TopicName, Arc<Topic>>>,
+    topics: KnownTopics,
     handle: Arc<Handle>,
-    missing: Mutex<HashMap<TopicName, (Code, std::time::Instant)>>,
     fatal: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     server: Option<std::thread::JoinHandle<()>>,
@@ -159,50 +163,9 @@ impl Client {
                 move || serve(&handle, &fatal, &stop)
             })
             .map_err(|error| wrong(error.to_string()))?;
-        Ok(Self {
-            handle,
-            topics: RwLock::default(),
-            missing: Mutex::default(),
-            fatal,
-            stop,
-            server: Some(server),
-        })
-    }
-
-    /// The topic's handle; looked up once, and again after it was found missing.
-    fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
-        if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
-            return Ok(Arc::clone(topic));
-        }
-        let mut missing = self.missing.lock().expect("no panic under this lock");
-        if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
-            return Ok(Arc::clone(topic));
-        }
-        let memory = Duration::from_millis(TOPIC_WAIT_MS.unsigned_abs().into());
-        if let Some((code, at)) = missing.get(name)
-            && at.elapsed() < memory
-        {
-            return Err(*code);
-        }
-        match self.handle.topic(name.as_str(), TOPIC_WAIT_MS) {
-            Ok(topic) => {
-                let topic = Arc::new(topic);
-                missing.remove(name);
-                self.topics
-                    .write()
-                    .expect("no panic under this lock")
-                    .insert(name.clone(), Arc::clone(&topic));
-                Ok(topic)
-            }
-            Err(code) => {
-                missing.insert(name.clone(), (code, std::time::Instant::now()));
-                Err(code)
-            }
-        }
-    }
-
-    fn forget_topics(&self) {
-        self.topics.write().expect("no panic under this lock").clear();
+        let topics = KnownTopics::start(Arc::clone(&handle), config.topic_look_every)
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { topics, handle, fatal, stop, server: Some(server) })
     }
 }
 
@@ -281,8 +244,7 @@ impl Producer {
         let client = self.client()?;
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
-            // Unknown topics are looked up once, off the async threads' books.
-            topics.push(client.topic(name).map_err(|code| fault_of(code, name.as_str()))?);
+            topics.push(client.topics.get(name).map_err(|code| fault_of(code, name.as_str()))?);
         }
         let part_bytes_max = self.shared.config.part_bytes_max;
         let placed = place(&batch, &topics);
@@ -406,7 +368,7 @@ impl LogWriter for Producer {
                             let fault = fault_of(code, &topic);
                             if fault.code() == "W-KAFKA-TOPIC" {
                                 // Deleted and made again, perhaps with other partitions: look it up anew.
-                                shared.client.read().expect("no panic under this lock").forget_topics();
+                                shared.client.read().expect("no panic under this lock").topics.forget();
                             }
                             Err(fault)
                         }

@@ -1,0 +1,139 @@
+//! The topics that a producer writes to: looked up once, and their partition counts again from time to time.
+//!
+//! Partitions may be added to a topic at any time. The Java client notices, so we do: else a restarted process would
+//! map the same key to another partition than one that has run for long.
+
+use crate::ffi::{Handle, Topic};
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use weir_model::TopicName;
+
+/// How long a look-up may take, and how long its failure is remembered.
+const LOOK_WAIT_MS: i32 = 3000;
+
+type Topics = RwLock<HashMap<TopicName, Arc<Topic>>>;
+
+/// The known topics of one librdkafka client, with the thread that looks them up again.
+#[derive(Debug)]
+pub(crate) struct KnownTopics {
+    handle: Arc<Handle>,
+    topics: Arc<Topics>,
+    missing: Mutex<HashMap<TopicName, (Code, Instant)>>,
+    stop: Arc<AtomicBool>,
+    looker: Option<JoinHandle<()>>,
+}
+
+impl KnownTopics {
+    /// None yet; those to come are looked up again every so often.
+    pub(crate) fn start(handle: Arc<Handle>, look_every: Duration) -> std::io::Result<Self> {
+        let (topics, stop) = (Arc::<Topics>::default(), Arc::new(AtomicBool::new(false)));
+        let looker = std::thread::Builder::new().name("weir-topics".to_owned()).spawn({
+            let (handle, topics, stop) = (Arc::clone(&handle), Arc::clone(&topics), Arc::clone(&stop));
+            move || {
+                let mut next = Instant::now() + look_every;
+                while !stop.load(Ordering::Acquire) {
+                    let now = Instant::now();
+                    if now < next {
+                        std::thread::park_timeout(next - now);
+                        continue;
+                    }
+                    look_again(&handle, &topics, &stop);
+                    next = Instant::now() + look_every;
+                }
+            }
+        })?;
+        Ok(Self { handle, topics, missing: Mutex::default(), stop, looker: Some(looker) })
+    }
+
+    /// The topic's handle. The first look-up of a topic waits for the brokers, off the async threads' books; a
+    /// failure is remembered for a while, so that calls of a missing topic fail at once.
+    pub(crate) fn get(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
+        match self.known(name) {
+            Some(topic) => Ok(topic),
+            None => off_the_books(|| self.look_up(name)),
+        }
+    }
+
+    fn known(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.topics.read().expect("no panic under this lock").get(name).map(Arc::clone)
+    }
+
+    fn look_up(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
+        // Held throughout: many calls of one new topic are one question.
+        let mut missing = self.missing.lock().expect("no panic under this lock");
+        if let Some(topic) = self.known(name) {
+            return Ok(topic);
+        }
+        let memory = Duration::from_millis(LOOK_WAIT_MS.unsigned_abs().into());
+        if let Some((code, at)) = missing.get(name)
+            && at.elapsed() < memory
+        {
+            return Err(*code);
+        }
+        match self.handle.topic(name.as_str(), LOOK_WAIT_MS) {
+            Ok(topic) => {
+                let topic = Arc::new(topic);
+                missing.remove(name);
+                let mut topics = self.topics.write().expect("no panic under this lock");
+                topics.insert(name.clone(), Arc::clone(&topic));
+                Ok(topic)
+            }
+            Err(code) => {
+                missing.insert(name.clone(), (code, Instant::now()));
+                Err(code)
+            }
+        }
+    }
+
+    /// Forgets all: the next call looks them up anew.
+    pub(crate) fn forget(&self) {
+        self.topics.write().expect("no panic under this lock").clear();
+    }
+}
+
+/// A blocking call from an async worker: its other tasks go to another thread meanwhile.
+fn off_the_books<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle as Runtime, RuntimeFlavor};
+    match Runtime::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// Asks for each topic's partition count, and takes over what has changed. A failed question changes nothing.
+fn look_again(handle: &Handle, topics: &Topics, stop: &AtomicBool) {
+    let known: Vec<(TopicName, i32)> = topics
+        .read()
+        .expect("no panic under this lock")
+        .iter()
+        .map(|(name, topic)| (name.clone(), topic.partition_count))
+        .collect();
+    for (name, partition_count) in known {
+        if stop.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(topic) = handle.topic(name.as_str(), LOOK_WAIT_MS) else { continue };
+        if topic.partition_count == partition_count {
+            continue;
+        }
+        tracing::warn!(topic = %name, before = partition_count, now = topic.partition_count, "the topic's partitions have changed: keys move to other partitions from here on");
+        let mut topics = topics.write().expect("no panic under this lock");
+        if let Some(slot) = topics.get_mut(&name) {
+            *slot = Arc::new(topic);
+        }
+    }
+}
+
+impl Drop for KnownTopics {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(looker) = self.looker.take() {
+            looker.thread().unpark();
+            let _ = looker.join();
+        }
+    }
+}
