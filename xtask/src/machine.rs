@@ -16,6 +16,13 @@ const LIBRARIES: [(&str, &str); 7] = [
 /// Packages that the real engines need.
 const ENGINES: [(&str, &str); 2] = [("maven", "/usr/bin/mvn"), ("openjdk-17-jdk-headless", "/usr/bin/javac")];
 
+/// Packages that the console's test needs: a browser, its driver, and letters to write with.
+const BROWSER: [(&str, &str); 3] = [
+    ("chromium", "/usr/bin/chromium"),
+    ("chromium-driver", "/usr/bin/chromedriver"),
+    ("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
+];
+
 const NEXTEST: &str = "0.9.114";
 
 /// What the build needs.
@@ -26,6 +33,11 @@ pub(crate) fn ensure_libraries() -> Result<(), String> {
 /// What the fixtures need.
 pub(crate) fn ensure_engines() -> Result<(), String> {
     ensure(&ENGINES)
+}
+
+/// What the console's test needs.
+pub(crate) fn ensure_browser() -> Result<(), String> {
+    ensure(&BROWSER)
 }
 
 fn is_there(path: &str) -> bool {

@@ -94,6 +94,7 @@ fn check() -> Result<(), String> {
 fn test() -> Result<(), String> {
     gate()?;
     machine::ensure_engines()?;
+    machine::ensure_browser()?;
     step("documentation", || {
         let mut command = Command::new("cargo");
         command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");

@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
+use crate::timeline::{now_ms, tally};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -41,7 +42,18 @@ pub struct TableBoard {
 #[derive(Debug, Default)]
 pub struct Board {
     tables: Mutex<BTreeMap<String, TableBoard>>,
-    faults: Mutex<BTreeMap<&'static str, (u64, String)>>,
+    faults: Mutex<BTreeMap<&'static str, FaultBoard>>,
+}
+
+/// A picture of one kind of fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FaultBoard {
+    /// How many calls it has failed.
+    pub count: u64,
+    /// When the last one was, ms since 1970.
+    pub last_ms: u64,
+    /// What the last one said.
+    pub text: String,
 }
 
 impl Board {
@@ -51,9 +63,9 @@ impl Board {
         self.tables.lock().expect("no panic under this lock").clone()
     }
 
-    /// Faults by code: how often, and the last one's text.
+    /// Faults by code.
     #[must_use]
-    pub fn faults(&self) -> BTreeMap<&'static str, (u64, String)> {
+    pub fn faults(&self) -> BTreeMap<&'static str, FaultBoard> {
         self.faults.lock().expect("no panic under this lock").clone()
     }
 }
@@ -141,11 +153,12 @@ fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault) -> Answer {
     let label = ReasonLabel { capture: name.to_owned(), reason: Reason(fault.kind().label()) };
     meter.failed.get_or_create(&label).inc();
     let mut faults = board.faults.lock().expect("no panic under this lock");
-    let (count, text) = faults.entry(fault.code()).or_default();
-    *count += 1;
-    *text = fault.chain();
-    if *count % 1000 == 1 {
-        tracing::error!(capture = %name, code = fault.code(), count = *count, error = %text, "calls fail and will come again");
+    let seen = faults.entry(fault.code()).or_default();
+    seen.count += 1;
+    seen.last_ms = now_ms();
+    seen.text = fault.chain();
+    if seen.count % 1000 == 1 {
+        tracing::error!(capture = %name, code = fault.code(), count = seen.count, error = %seen.text, "calls fail and will come again");
     }
     Answer::Again(RemoteException::retriable(RETRY_CLASS, fault.chain()))
 }
@@ -171,8 +184,10 @@ impl Handler for Path {
                 return Box::pin(std::future::ready(answer));
             }
         };
+        let write_times = tally(call.request.entries().map(|entry| entry.key.write_time_ms));
         if batch.records.is_empty() {
             self.count(&report);
+            self.meter.write_times.add(&write_times, now_ms());
             return Box::pin(std::future::ready(Answer::Done));
         }
         let durable = self.log.append(batch);
@@ -180,7 +195,10 @@ impl Handler for Path {
         let (name, meter, board) = (self.name.clone(), self.meter.clone(), Arc::clone(&self.board));
         let creator = self.creator.clone();
         Box::pin(async move {
-            let Err(fault) = durable.await else { return Answer::Done };
+            let Err(fault) = durable.await else {
+                meter.write_times.add(&write_times, now_ms());
+                return Answer::Done;
+            };
             if let Some(creator) = creator.filter(|_| fault.code() == "W-KAFKA-TOPIC") {
                 let names: Vec<TopicName> = report.tables.into_iter().map(|table| table.topic).collect();
                 creator.create(&names).await;
@@ -200,8 +218,9 @@ pub struct Running {
     pub stats: Arc<Stats>,
     /// Where it listens.
     pub address: SocketAddr,
+    meter: Meter,
     server: Server,
-    registered: Option<Registered>,
+    pub(crate) registered: Option<Registered>,
 }
 
 impl Running {
@@ -213,6 +232,16 @@ impl Running {
             let error = state.error.unwrap_or_else(|| "no session yet".to_owned());
             format!("capture.{}: not registered in ZooKeeper: {error}", self.name)
         })
+    }
+
+    /// Entries and cells that were not sent, by reason.
+    #[must_use]
+    pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        let count = |reason| {
+            let label = ReasonLabel { capture: self.name.clone(), reason: Reason(reason) };
+            self.meter.skipped.get(&label).map_or(0, |counter| counter.get())
+        };
+        SKIP_REASONS.into_iter().map(|(_, reason)| (reason, count(reason))).collect()
     }
 
     /// Deregisters, refuses new calls, lets open ones finish, and ends.
@@ -263,7 +292,7 @@ pub fn start_server(
         source: parts.source,
         capture: Capture::new(parts.settings),
         log,
-        meter,
+        meter: meter.clone(),
         board: Arc::clone(&board),
         creator: parts.creator,
     };
@@ -279,6 +308,7 @@ pub fn start_server(
         board,
         stats: server.stats(),
         address: server.local_address(),
+        meter,
         server,
         registered: None,
     })
@@ -320,13 +350,11 @@ pub async fn start(
         Some(host) => host.clone(),
         None => host_name(address),
     };
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let started_ms = now_ms();
     let server = |index: u32| ServerName {
         host: host.clone(),
         port: address.port(),
-        start_code: now_ms + u64::from(index),
+        start_code: started_ms + u64::from(index),
     };
     let servers: Vec<ServerName> = (0..section.virtual_servers).map(server).collect();
     let parts = Parts {

@@ -12,3 +12,4 @@ pub mod exit;
 pub mod meter;
 pub mod pages;
 mod telemetry;
+pub mod timeline;

@@ -1,11 +1,13 @@
 //! Metric names of the capture, and the counters behind them; the only file that knows the names.
 
+use crate::timeline::Timeline;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::Arc;
 
 /// Label of everything that is counted per table.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +52,8 @@ pub struct Meter {
     pub skipped: Family<ReasonLabel, Counter>,
     /// Calls that were answered with an error, by reason.
     pub failed: Family<ReasonLabel, Counter>,
+    /// Durable entries by the 100 ms of their write time; for the console, not a metric.
+    pub write_times: Arc<Timeline>,
 }
 
 impl Meter {

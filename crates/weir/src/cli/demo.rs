@@ -1,7 +1,7 @@
 //! `weir demo`: see it work, with nothing installed.
 
-use super::{runtime, say};
-use crate::demo::{self, Options, RATE_DEFAULT};
+use super::{asked_to_stop, runtime, say};
+use crate::demo::{self, Options, Outcome, RATE_DEFAULT};
 use crate::exit::Exit;
 use weir_model::Fault;
 
@@ -39,21 +39,23 @@ fn rate(text: &str) -> Result<f64, String> {
 pub(super) fn run(arguments: &Arguments) -> Result<Exit, Fault> {
     let console = (!arguments.headless).then(|| arguments.listen.clone());
     let options = Options { rate: arguments.rate, seconds: arguments.seconds, seed: arguments.seed, console };
-    if !arguments.headless {
+    let outcome = runtime()?.block_on(demo::play(options, say, async {
+        asked_to_stop().await;
+        // Asked twice: it is urgent.
+        tokio::spawn(async {
+            asked_to_stop().await;
+            std::process::exit(i32::from(Exit::Found.number()));
+        });
+    }))?;
+    if arguments.headless {
+        say(&serde_json::to_string(&outcome).expect("numbers are writable as JSON"));
+    } else {
+        let Outcome { sent, in_log, counted, lost, duplicates, p99_ms } = outcome;
         say(&format!(
-            "weir demo: {} messages in {} s, again and again",
-            demo::expected(&options),
-            options.seconds
+            "\nsent {sent}, in the log {in_log}, counted {counted}, lost {lost}, duplicates {duplicates}; \
+             99 % durable within {p99_ms} ms"
         ));
     }
-    let outcome = runtime()?.block_on(async {
-        tokio::select! {
-            outcome = demo::play(options, say) => outcome.map(Some),
-            _ = tokio::signal::ctrl_c() => Ok(None),
-        }
-    })?;
-    let Some(outcome) = outcome else { return Ok(Exit::Done) };
-    say(&serde_json::to_string(&outcome).expect("numbers are writable as JSON"));
     let is_whole = outcome.lost == 0 && outcome.sent == outcome.in_log && outcome.in_log == outcome.counted;
     Ok(if is_whole { Exit::Done } else { Exit::Found })
 }

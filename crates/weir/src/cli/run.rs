@@ -79,10 +79,10 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     }
     let running = Arc::new(running);
     let (drain, stop) = Drain::new();
-    let source = console::Source::new(Arc::clone(&running), budget, registry);
+    let source = console::Source::new(&running, budget, registry, meter.write_times);
     let address = console::serve(&config.console.listen, source, stop).await?;
     tracing::info!(console = %format!("http://{address}/"), "ready");
-    signal().await;
+    super::asked_to_stop().await;
     tracing::info!("stopping: no new calls, open ones may finish");
     drain.stop();
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain.ended()).await;
@@ -92,24 +92,4 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     }
     tracing::info!("stopped");
     Ok(Exit::Done)
-}
-
-/// Resolves at SIGTERM or SIGINT.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for SIGTERM");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }

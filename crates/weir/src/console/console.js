@@ -1,90 +1,219 @@
-// The console's only script: takes a picture four times a second and draws it. No libraries.
+// The console's only script. The server renders the page, also each live change; this puts it in place and draws the
+// two charts. No libraries, no addresses but our own.
 "use strict";
+
+const BUCKET_MS = 100, KEPT_MS = 300_000, LOST_AFTER_MS = 3000;
 const find = (id) => document.getElementById(id);
-const count = (n) => n >= 1e9 ? (n / 1e9).toFixed(2) + " G" : n >= 1e6 ? (n / 1e6).toFixed(2) + " M" : n >= 1e4 ? (n / 1e3).toFixed(1) + " k" : String(Math.round(n));
-const bytes = (n) => n >= 1 << 30 ? (n / (1 << 30)).toFixed(2) + " GiB" : n >= 1 << 20 ? (n / (1 << 20)).toFixed(1) + " MiB" : n >= 1 << 10 ? (n / 1024).toFixed(1) + " KiB" : Math.round(n) + " B";
-const ago = (ms) => {
-  const seconds = Math.max(0, (Date.now() - ms) / 1000);
-  return ms === 0 ? "never" : seconds < 600 ? seconds.toFixed(1) + " s ago" : new Date(ms).toISOString().replace("T", " ").slice(0, 21);
-};
+const count = (n) => n >= 1e6 ? (n / 1e6).toPrecision(3) + " M" : n >= 1e4 ? (n / 1e3).toPrecision(3) + " k" : Math.round(n).toLocaleString("en-US");
+const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 
-let before = null;
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const buckets = new Map();
+let last = null, heard = performance.now(), minutes = 1, pointer = null, drawn = 0;
 
-function rows(table, heads, lines) {
-  const element = find(table);
-  element.replaceChildren();
-  const line = (tag, cells) => {
-    const row = document.createElement("tr");
-    cells.forEach((cell, place) => {
-      const box = document.createElement(tag);
-      box.textContent = cell;
-      if (heads[place].endsWith("#")) box.className = "n";
-      row.append(box);
-    });
-    element.append(row);
-  };
-  line("th", heads.map((head) => head.replace("#", "")));
-  lines.forEach((cells) => line("td", cells));
-  if (lines.length === 0) line("td", heads.map((_, place) => place === 0 ? "none" : ""));
-}
-
-function draw(buckets) {
-  const canvas = find("chart"), scale = window.devicePixelRatio || 1;
-  const width = canvas.clientWidth, height = canvas.clientHeight;
-  canvas.width = width * scale; canvas.height = height * scale;
-  const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
-  pen.scale(scale, scale);
-  const top = Math.max(10, ...buckets), columns = 600, step = width / columns;
-  pen.strokeStyle = style.getPropertyValue("--line"); pen.fillStyle = style.getPropertyValue("--soft"); pen.font = "11px system-ui";
-  for (let part = 1; part <= 4; part++) {
-    const y = height - (height - 14) * part / 4;
-    pen.beginPath(); pen.moveTo(0, y); pen.lineTo(width, y); pen.stroke();
-    pen.fillText(count(top * part / 4), 4, y - 3);
+// Makes `old` look like `fresh` and touches only what differs, so that focus, selection and scrolling stay.
+function morph(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || old.id !== fresh.id) return old.replaceWith(fresh);
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+    return;
   }
-  pen.fillStyle = style.getPropertyValue("--main");
-  buckets.forEach((value, place) => {
-    const x = width - (buckets.length - place) * step, tall = (height - 14) * value / top;
-    pen.fillRect(x, height - tall, Math.max(1, step - 0.4), tall);
+  if (old.hasAttribute("data-keep")) return;
+  for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  const parts = [...fresh.childNodes];
+  while (old.childNodes.length > parts.length) old.lastChild.remove();
+  parts.forEach((part, place) => place < old.childNodes.length ? morph(old.childNodes[place], part) : old.append(part));
+}
+
+// A drawing surface in CSS pixels with sharp lines, and the page's colours.
+function surface(canvas) {
+  const scale = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+  }
+  const pen = canvas.getContext("2d"), style = getComputedStyle(document.documentElement);
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  pen.font = "11px system-ui, 'DejaVu Sans', sans-serif";
+  const colour = (name) => style.getPropertyValue("--" + name).trim();
+  return { pen, width, height, colour, left: 46, right: width - 6, top: 14, bottom: height - 20 };
+}
+
+// The next 1, 2, 2.5 or 5 times a power of ten: a scale that can be read, and does not jump at each change.
+function ceiling(value) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(10, value)));
+  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
+}
+
+function axes({ pen, colour, left, right, top, bottom }, most, from, to, step, strong) {
+  // Labels need 64 pixels each.
+  while ((right - left) * step / (to - from) < 64) step *= 2;
+  pen.lineWidth = 1;
+  pen.textBaseline = "middle";
+  pen.textAlign = "right";
+  for (let part = 0; part <= 4; part++) {
+    const y = Math.round(bottom - (bottom - top) * part / 4) + .5;
+    pen.strokeStyle = colour(part ? "grid" : "line");
+    pen.beginPath(); pen.moveTo(left, y); pen.lineTo(right, y); pen.stroke();
+    pen.fillStyle = colour("soft");
+    if (part % 2 === 0) pen.fillText(count(most * part / 4), left - 6, y);
+  }
+  pen.textBaseline = "alphabetic";
+  pen.textAlign = "center";
+  for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
+    const x = left + (right - left) * (at - from) / (to - from);
+    const isStrong = at === strong;
+    pen.strokeStyle = colour(isStrong ? "soft" : "line");
+    pen.beginPath(); pen.moveTo(Math.round(x) + .5, isStrong ? top : bottom); pen.lineTo(Math.round(x) + .5, bottom + 4); pen.stroke();
+    pen.fillStyle = colour(isStrong ? "ink" : "soft");
+    if (x > left + 22 && x < right - 22) pen.fillText(clock(at), x, bottom + 16);
+  }
+}
+
+// Columns without gaps, on whole pixels: neighbours become one shape, and nothing shimmers as it moves.
+function bars({ pen, left, top, bottom }, values, most, step) {
+  values.forEach((value, place) => {
+    if (!value) return;
+    const x = Math.round(left + place * step), tall = Math.max(1, Math.round((bottom - top) * value / most));
+    pen.fillRect(x, bottom - tall, Math.max(1, Math.round(left + (place + 1) * step) - x), tall);
   });
-  find("peak").textContent = "· peak " + count(Math.max(0, ...buckets));
 }
 
-function tile(name, value) {
-  const box = document.createElement("div"), bold = document.createElement("b"), text = document.createElement("span");
-  box.className = "tile"; bold.textContent = value; text.textContent = name;
-  box.append(bold, text);
-  return box;
+// A line and a label where the pointer is.
+function hover(canvas, { pen, colour, left, right, top, bottom }, text) {
+  if (!pointer || pointer.canvas !== canvas || pointer.x < left || pointer.x > right) return;
+  const label = text((pointer.x - left) / (right - left));
+  if (!label) return;
+  pen.strokeStyle = colour("soft");
+  pen.beginPath(); pen.moveTo(pointer.x + .5, top); pen.lineTo(pointer.x + .5, bottom); pen.stroke();
+  const wide = pen.measureText(label).width + 12, x = Math.min(pointer.x + 8, right - wide);
+  pen.fillStyle = colour("card");
+  pen.fillRect(x, top + 2, wide, 18);
+  pen.strokeRect(x + .5, top + 2.5, wide, 18);
+  pen.fillStyle = colour("ink");
+  pen.textAlign = "left";
+  pen.fillText(label, x + 6, top + 15);
 }
 
-function show(picture) {
-  const now = performance.now(), total = (key) => picture.captures.reduce((sum, one) => sum + one[key], 0);
-  const rate = (key, value) => before && before[key] !== undefined ? (value - before[key]) / ((now - before.at) / 1000) : 0;
-  const seen = { at: now, entries: total("entries"), bytes: total("bytes") };
-  find("tiles").replaceChildren(
-    tile("entries a second", count(rate("entries", seen.entries))), tile("bytes a second", bytes(rate("bytes", seen.bytes))),
-    tile("entries taken", count(seen.entries)), tile("cells taken", count(total("cells"))),
-    tile("calls answered OK", count(total("done"))), tile("calls to come again", count(total("again") + total("late"))));
-  draw(picture.buckets);
-  find("flight").textContent = "· " + bytes(picture.in_flight_bytes) + " of " + bytes(picture.in_flight_bytes_max) + (picture.readers_waiting ? " · " + picture.readers_waiting + " sockets wait" : "");
-  find("used").style.width = (100 * picture.in_flight_bytes / picture.in_flight_bytes_max) + "%";
-  rows("sources", ["capture", "region server", "HBase", "connections#", "calls#", "entries#", "bytes#", "last write#"],
-    picture.captures.flatMap((one) => one.sources.map((source) => [one.name, source.address, source.version || "?", source.connections, count(source.calls), count(source.entries), bytes(source.bytes), ago(source.last_write_ms)])));
-  const tables = picture.captures.flatMap((one) => Object.entries(one.tables).map(([name, table]) => [one.name, name, table]));
-  rows("tables", ["capture", "table", "topic", "entries#", "cells#", "entries/s#", "bytes/s#", "last write#"], tables.map(([capture, name, table]) => {
-    const key = capture + "/" + name;
-    seen[key + "e"] = table.entries; seen[key + "b"] = table.bytes;
-    return [capture, name, table.topic, count(table.entries), count(table.cells), count(rate(key + "e", table.entries)), bytes(rate(key + "b", table.bytes)), ago(table.last_write_ms)];
-  }));
-  rows("faults", ["capture", "what", "count#", "last"], picture.captures.flatMap((one) => [
-    ...Object.entries(one.faults).map(([code, [times, text]]) => [one.name, code, count(times), text]),
-    ...Object.entries(one.refused).filter(([, times]) => times > 0).map(([why, times]) => [one.name, "refused: " + why, count(times), ""]),
-    ...(one.overlaps ? [[one.name, "overlapping retries", count(one.overlaps), ""]] : [])]));
-  const troubles = picture.captures.map((one) => one.trouble).filter(Boolean);
-  find("state").textContent = troubles.length ? troubles.join("; ") : picture.captures.length + " capture" + (picture.captures.length === 1 ? "" : "s") + " running";
-  find("state").className = troubles.length ? "bad" : "good";
-  before = seen;
+function drawChart(canvas, nowMs) {
+  const area = surface(canvas), { pen, colour, left, right, top, bottom } = area;
+  const to = Math.floor(nowMs / BUCKET_MS) * BUCKET_MS, from = to - minutes * 60_000;
+  const slots = minutes * 60_000 / BUCKET_MS, pixels = Math.max(1, Math.floor(right - left)), columns = Math.min(slots, pixels);
+  const highest = new Float64Array(columns);
+  let peak = 0, sum = 0;
+  for (const [at, value] of buckets) {
+    const slot = (at - from) / BUCKET_MS;
+    if (slot < 0 || slot >= slots) continue;
+    const column = Math.floor(slot * columns / slots);
+    highest[column] = Math.max(highest[column], value);
+    peak = Math.max(peak, value);
+    sum += value;
+  }
+  const most = ceiling(peak), step = (right - left) / columns;
+  axes(area, most, from, to, minutes * 10_000);
+  pen.fillStyle = colour("main");
+  bars(area, highest, most, step);
+  hover(canvas, area, (part) => {
+    const at = from + Math.floor(part * slots) * BUCKET_MS;
+    return clock(at) + "." + (at % 1000 / 100) + "  " + count(buckets.get(at) || 0) + " entries";
+  });
+  const text = "peak " + count(peak) + " in 100 ms, " + count(sum) + " in the last " + (minutes === 1 ? "minute" : minutes + " minutes");
+  find("peak").textContent = text;
+  canvas.setAttribute("aria-label", "Entries per 100 ms: " + text);
 }
 
-const events = new EventSource("/events");
-events.onmessage = (event) => show(JSON.parse(event.data));
-events.onerror = () => { find("state").textContent = "not connected"; find("state").className = "bad"; };
+function drawPlay(canvas, play) {
+  const area = surface(canvas), { pen, colour, left, right, top, bottom } = area;
+  const slots = play.sent_by_bucket.length, from = play.first_ms, to = from + slots * play.bucket_ms;
+  const most = ceiling(Math.max(...play.sent_by_bucket, ...play.counted_by_bucket)), step = (right - left) / Math.max(1, slots);
+  axes(area, most, from, to, Math.max(5000, Math.ceil(slots * play.bucket_ms / 60_000) * 5000), play.midnight_ms);
+  const y = (value) => bottom - (bottom - top) * value / most;
+  pen.fillStyle = colour("main");
+  bars(area, play.counted_by_bucket, most, step);
+  pen.strokeStyle = colour("mark");
+  pen.lineWidth = 1.25;
+  pen.beginPath();
+  let isDown = false;
+  play.sent_by_bucket.forEach((value, place) => {
+    if (!value) return void (isDown = false);
+    const x = left + place * step;
+    isDown ? pen.lineTo(x, y(value)) : pen.moveTo(x, y(value));
+    pen.lineTo(x + step, y(value));
+    isDown = true;
+  });
+  pen.stroke();
+  pen.lineWidth = 1;
+  hover(canvas, area, (part) => {
+    const place = Math.min(slots - 1, Math.floor(part * slots)), at = from + place * play.bucket_ms;
+    return clock(at) + "." + (at % 1000 / 100) + "  sent " + count(play.sent_by_bucket[place]) + ", counted " + count(play.counted_by_bucket[place]);
+  });
+  canvas.setAttribute("aria-label", "Messages per 100 ms around midnight: sent " + play.sent + ", counted from the log " + play.counted);
+}
+
+function draw() {
+  if (!last) return;
+  drawn = performance.now();
+  const now = last.now_ms + (isLost() ? 0 : drawn - heard);
+  if (find("chart")) drawChart(find("chart"), now);
+  if (find("play") && last.play) drawPlay(find("play"), last.play);
+}
+
+function show(change) {
+  if (last && last.started_ms !== change.started_ms) buckets.clear();
+  for (const [at, value] of change.buckets) buckets.set(at, value);
+  for (const at of buckets.keys()) if (at < change.now_ms - KEPT_MS) buckets.delete(at);
+  last = change;
+  heard = performance.now();
+  document.title = change.title;
+  const fresh = document.createElement("div");
+  fresh.innerHTML = change.board;
+  const old = find("board"), parts = [...fresh.childNodes];
+  while (old.childNodes.length > parts.length) old.lastChild.remove();
+  parts.forEach((part, place) => place < old.childNodes.length ? morph(old.childNodes[place], part) : old.append(part));
+  lose(false);
+  // With reduced motion the charts change once a second, else with each change.
+  if (!calm.matches || performance.now() - drawn > 950) draw();
+}
+
+const isLost = () => performance.now() - heard > LOST_AFTER_MS;
+
+function lose(isSo) {
+  const notice = find("lost");
+  if (notice.hidden !== isSo) return;
+  notice.hidden = !isSo;
+  document.body.classList.toggle("stale", isSo);
+  if (isSo) {
+    const since = last ? " These figures are those of " + clock(last.now_ms) + " UTC." : "";
+    notice.textContent = "Weir does not answer: the process has ended, or this browser cannot reach it." + since + " Trying again.";
+    document.title = "No answer · Weir";
+  }
+}
+
+let events = null;
+function listen() {
+  if (events) events.close();
+  events = new EventSource("/events");
+  events.onmessage = (event) => show(JSON.parse(event.data));
+  events.onerror = () => { if (events.readyState === EventSource.CLOSED) setTimeout(listen, 1000); };
+}
+listen();
+// A process that is stopped but not dead keeps the connection and says nothing: silence counts as lost too.
+setInterval(() => { if (isLost()) lose(true); }, 500);
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-minutes]");
+  if (!button) return;
+  minutes = Number(button.dataset.minutes);
+  for (const one of button.parentElement.children) one.setAttribute("aria-pressed", String(one === button));
+  draw();
+});
+document.addEventListener("pointermove", (event) => {
+  const canvas = event.target.closest("canvas");
+  const had = pointer;
+  pointer = canvas && { canvas, x: event.clientX - canvas.getBoundingClientRect().left };
+  if (had || pointer) draw();
+});
+addEventListener("resize", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -1,199 +1,113 @@
 //! Console, health and metrics: one page that shows every capture, live.
 //!
 //! Pages are embedded, nothing is loaded from elsewhere. The console only reads counters; it never reaches into a call.
+//! [`Source`] looks at them four times a second, once for all who watch.
 
-use crate::capture::{Running, TableBoard};
+mod explain;
+mod metrics;
+mod page;
+mod picture;
+mod play;
+mod rates;
+#[cfg(test)]
+mod tests;
+mod units;
+
+pub use play::{Account, Play};
+
+use crate::capture::Running;
+use crate::timeline::{Timeline, now_ms};
 use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::sse::{Event, Sse};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use futures::Stream;
+use picture::{Look, Picture};
 use prometheus_client::registry::Registry;
+use rates::Rates;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::drain::Stop;
 
-/// One column of the chart.
-const BUCKET: Duration = Duration::from_millis(100);
+/// How often counters are looked at, and the page changes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Columns of the chart: one minute.
-const BUCKETS_MAX: usize = 600;
+/// When a browser that has lost us tries again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// On every answer. No script, style, picture or connection but our own, in no frame.
+const GUARDS: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 /// What the console shows.
 pub struct Source {
     running: Weak<Vec<Running>>,
     budget: Budget,
     registry: Registry,
-    buckets: Mutex<VecDeque<u64>>,
-}
-
-/// One picture of everything.
-#[derive(Clone, Debug, Serialize)]
-struct Picture {
-    captures: Vec<CapturePicture>,
-    in_flight_bytes: usize,
-    in_flight_bytes_max: usize,
-    readers_waiting: usize,
-    buckets: Vec<u64>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct CapturePicture {
-    name: String,
-    address: String,
-    trouble: Option<String>,
-    connections: u64,
-    calls_open: u64,
-    calls: u64,
-    entries: u64,
-    cells: u64,
-    bytes: u64,
-    done: u64,
-    again: u64,
-    late: u64,
-    overlaps: u64,
-    refused: BTreeMap<&'static str, u64>,
-    sources: Vec<SourcePicture>,
-    tables: BTreeMap<String, TableBoard>,
-    faults: BTreeMap<&'static str, (u64, String)>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-struct SourcePicture {
-    address: String,
-    version: String,
-    connections: u64,
-    calls: u64,
-    entries: u64,
-    bytes: u64,
-    last_write_ms: u64,
+    timeline: Arc<Timeline>,
+    play: Option<Arc<Play>>,
+    started_ms: u64,
+    rates: Mutex<Rates>,
+    latest: watch::Sender<Arc<Picture>>,
 }
 
 impl Source {
-    /// A console over these captures. It does not keep them alive.
+    /// A console over these captures, which it does not keep alive; `timeline` is that of their meter.
     #[must_use]
-    pub fn new(running: Arc<Vec<Running>>, budget: Budget, registry: Registry) -> Arc<Self> {
-        let running = Arc::downgrade(&running);
-        Arc::new(Self { running, budget, registry, buckets: Mutex::default() })
+    pub fn new(
+        running: &Arc<Vec<Running>>,
+        budget: Budget,
+        registry: Registry,
+        timeline: Arc<Timeline>,
+    ) -> Self {
+        let mut rates = Rates::default();
+        let started_ms = now_ms();
+        let mut look =
+            Look { rates: &mut rates, now: Instant::now(), now_ms: started_ms, budget: &budget, outside: 0 };
+        let first = look.picture(running, started_ms, None);
+        let (running, latest) = (Arc::downgrade(running), watch::Sender::new(Arc::new(first)));
+        Self { running, budget, registry, timeline, play: None, started_ms, rates: Mutex::new(rates), latest }
     }
 
-    fn captures(&self) -> Vec<CapturePicture> {
-        self.running.upgrade().map(|running| running.iter().map(picture).collect()).unwrap_or_default()
+    /// With the demonstration's account.
+    #[must_use]
+    pub fn with_play(mut self, play: Arc<Play>) -> Self {
+        self.play = Some(play);
+        self
     }
 
-    fn picture(&self) -> Picture {
-        Picture {
-            captures: self.captures(),
-            in_flight_bytes: self.budget.used_bytes(),
-            in_flight_bytes_max: self.budget.bytes_max(),
-            readers_waiting: self.budget.waiting_count(),
-            buckets: self.buckets.lock().expect("no panic under this lock").iter().copied().collect(),
-        }
+    /// Looks at all counters.
+    fn look(&self) -> Picture {
+        let running = self.running.upgrade();
+        let running = running.as_ref().map_or(&[][..], |running| running.as_slice());
+        let play = self.play.as_ref().map(|play| play.account());
+        let mut rates = self.rates.lock().expect("no panic under this lock");
+        let outside = self.timeline.outside();
+        let mut look =
+            Look { rates: &mut rates, now: Instant::now(), now_ms: now_ms(), budget: &self.budget, outside };
+        look.picture(running, self.started_ms, play)
     }
 
-    fn entries(&self) -> u64 {
-        let of = |running: &Running| running.stats.snapshot().entries;
-        self.running.upgrade().map(|running| running.iter().map(of).sum()).unwrap_or_default()
-    }
-
-    /// Everything that Prometheus scrapes.
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
-        let mut text = text.trim_end().trim_end_matches("# EOF").trim_end().to_owned();
-        text.push('\n');
-        let mut put = |name: &str, kind: &str, help: &str, values: &[(String, u64)]| {
-            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            for (labels, value) in values {
-                let _ = writeln!(text, "{name}{suffix}{labels} {value}");
-            }
-        };
-        let captures = self.captures();
-        let each = |value: fn(&CapturePicture) -> u64| -> Vec<(String, u64)> {
-            captures.iter().map(|one| (format!("{{capture=\"{}\"}}", one.name), value(one))).collect()
-        };
-        put("weir_source_connections", "gauge", "Connections open", &each(|one| one.connections));
-        put("weir_source_calls_open", "gauge", "Calls not answered yet", &each(|one| one.calls_open));
-        put("weir_source_calls", "counter", "Calls taken", &each(|one| one.calls));
-        put("weir_source_bytes", "counter", "Frame bytes taken", &each(|one| one.bytes));
-        put("weir_source_done", "counter", "Calls answered OK", &each(|one| one.done));
-        put("weir_source_again", "counter", "Calls answered with a retriable error", &each(|one| one.again));
-        put(
-            "weir_source_late",
-            "counter",
-            "Calls given up before the source's time-out",
-            &each(|one| one.late),
-        );
-        put(
-            "weir_source_overlaps",
-            "counter",
-            "Retries that overlapped their first attempt",
-            &each(|one| one.overlaps),
-        );
-        let refused: Vec<(String, u64)> = captures
-            .iter()
-            .flat_map(|one| {
-                one.refused
-                    .iter()
-                    .map(|(why, count)| (format!("{{capture=\"{}\",reason=\"{why}\"}}", one.name), *count))
-            })
-            .collect();
-        put("weir_source_refused", "counter", "Connections and calls refused, by reason", &refused);
-        put(
-            "weir_in_flight_bytes",
-            "gauge",
-            "Bytes of calls in flight",
-            &[(String::new(), self.budget.used_bytes() as u64)],
-        );
-        put(
-            "weir_in_flight_bytes_max",
-            "gauge",
-            "The budget",
-            &[(String::new(), self.budget.bytes_max() as u64)],
-        );
-        text.push_str("# EOF\n");
-        text
-    }
-}
-
-fn picture(running: &Running) -> CapturePicture {
-    let snapshot = running.stats.snapshot();
-    let source = |(address, source): (String, weir_hbase::replication::SourceSnapshot)| SourcePicture {
-        address,
-        version: source.version,
-        connections: source.connections,
-        calls: source.calls,
-        entries: source.entries,
-        bytes: source.bytes,
-        last_write_ms: source.last_write_ms,
-    };
-    CapturePicture {
-        name: running.name.clone(),
-        address: running.address.to_string(),
-        trouble: running.trouble(),
-        connections: snapshot.connections_open,
-        calls_open: snapshot.calls_open,
-        calls: snapshot.calls,
-        entries: snapshot.entries,
-        cells: snapshot.cells,
-        bytes: snapshot.bytes,
-        done: snapshot.done,
-        again: snapshot.again,
-        late: snapshot.late,
-        overlaps: snapshot.overlaps,
-        refused: snapshot.refused.into_iter().collect(),
-        sources: snapshot.sources.into_iter().map(source).collect(),
-        tables: running.board.tables(),
-        faults: running.board.faults(),
+    /// Why region servers cannot find a capture, for each that they cannot.
+    fn troubles(&self) -> Vec<String> {
+        let running = self.running.upgrade();
+        running.iter().flat_map(|running| running.iter()).filter_map(Running::trouble).collect()
     }
 }
 
@@ -201,28 +115,31 @@ fn picture(running: &Running) -> CapturePicture {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve(listen: &str, source: Arc<Source>, stop: Stop) -> Result<SocketAddr, Fault> {
+pub async fn serve(listen: &str, source: Source, stop: Stop) -> Result<SocketAddr, Fault> {
     let unusable = |error: std::io::Error| {
         Fault::new(FaultKind::Config, "W-LISTEN", "listen for the console", listen).caused_by(error)
     };
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
-    tokio::spawn(sample(Arc::clone(&source), stop.clone()));
+    let source = Arc::new(source);
+    tokio::spawn(look_on(Arc::clone(&source), stop.clone()));
     let events = stop.clone();
     let router = Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
-        .route("/console.js", get(script))
-        .route(
-            "/board",
-            get(async |State(source): State<Arc<Source>>| axum::response::Json(source.picture())),
-        )
+        .route("/", get(front))
+        .route("/console.js", get(async || file("text/javascript", include_str!("console.js"))))
+        .route("/console.css", get(async || file("text/css", include_str!("console.css"))))
+        .route("/icon.svg", get(async || file("image/svg+xml", include_str!("icon.svg"))))
+        .route("/board", get(async |State(source): State<Arc<Source>>| axum::Json(source.look())))
         .route(
             "/events",
-            get(async move |State(source): State<Arc<Source>>| Sse::new(pictures(source, events))),
+            get(async move |State(source): State<Arc<Source>>| Sse::new(changes(source, events))),
         )
-        .route("/metrics", get(metrics))
+        .route("/explain", get(async || or_gone(explain::list())))
+        .route("/explain/{code}", get(async |Path(code): Path<String>| or_gone(explain::page(&code))))
+        .route("/metrics", get(scrape))
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(ready))
+        .layer(axum::middleware::from_fn(guard))
         .with_state(source);
     let mut stopped = stop;
     tokio::spawn(async move {
@@ -236,18 +153,37 @@ pub async fn serve(listen: &str, source: Arc<Source>, stop: Stop) -> Result<Sock
     Ok(address)
 }
 
-async fn script() -> Response {
-    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("console.js")).into_response()
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in GUARDS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
-async fn metrics(State(source): State<Arc<Source>>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], source.metrics()).into_response()
+fn file(kind: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, format!("{kind}; charset=utf-8"))], text).into_response()
+}
+
+fn or_gone(page: Option<String>) -> Response {
+    match page {
+        Some(page) => Html(page).into_response(),
+        None => (StatusCode::NOT_FOUND, "there is no such page; /explain lists all codes\n").into_response(),
+    }
+}
+
+async fn front(State(source): State<Arc<Source>>) -> Response {
+    or_gone(page::page(&source.latest.borrow().clone()))
+}
+
+async fn scrape(State(source): State<Arc<Source>>) -> Response {
+    let text = metrics::text(&source.registry, &source.look());
+    ([(header::CONTENT_TYPE, metrics::KIND)], text).into_response()
 }
 
 /// Ready: every capture is registered, so that sources can find it.
 async fn ready(State(source): State<Arc<Source>>) -> Response {
-    let troubles: Vec<String> = source.captures().into_iter().filter_map(|one| one.trouble).collect();
+    let troubles = source.troubles();
     if troubles.is_empty() {
         (StatusCode::OK, "ready\n".to_owned()).into_response()
     } else {
@@ -255,34 +191,53 @@ async fn ready(State(source): State<Arc<Source>>) -> Response {
     }
 }
 
-/// Notes entries per 100 ms.
-async fn sample(source: Arc<Source>, mut stop: Stop) {
-    let mut clock = tokio::time::interval(BUCKET);
-    let mut before = source.entries();
+/// Looks at the counters in a steady rhythm, for all who watch and for the rates.
+async fn look_on(source: Arc<Source>, mut stop: Stop) {
+    let mut clock = tokio::time::interval(LOOK_EVERY);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = clock.tick() => {}
             () = stop.stopped() => return,
         }
-        let now = source.entries();
-        let mut buckets = source.buckets.lock().expect("no panic under this lock");
-        if buckets.len() == BUCKETS_MAX {
-            buckets.pop_front();
-        }
-        buckets.push_back(now - before);
-        before = now;
+        source.latest.send_replace(Arc::new(source.look()));
     }
 }
 
-/// A picture every 250 ms, until stopped.
-fn pictures(source: Arc<Source>, stop: Stop) -> impl Stream<Item = Result<Event, axum::Error>> {
-    const EVERY: Duration = Duration::from_millis(250);
-    futures::stream::unfold((source, stop), async |(source, stop)| {
-        if stop.is_stopped() {
-            return None;
+/// One live change of the page.
+#[derive(Serialize)]
+struct Change {
+    /// Tells a restarted process from the one before: its chart begins anew.
+    started_ms: u64,
+    now_ms: u64,
+    title: String,
+    board: String,
+    /// Buckets of the chart that have changed; all at first.
+    buckets: Vec<(u64, u64)>,
+    play: Option<Account>,
+}
+
+/// A change with each look, until stopped; the first has everything.
+fn changes(source: Arc<Source>, stop: Stop) -> impl Stream<Item = Result<Event, axum::Error>> {
+    let mut pictures = source.latest.subscribe();
+    pictures.mark_changed();
+    futures::stream::unfold((source, pictures, stop, 0), async |(source, mut pictures, mut stop, version)| {
+        tokio::select! {
+            changed = pictures.changed() => changed.ok()?,
+            () = stop.stopped() => return None,
         }
-        let event = Event::default().json_data(source.picture());
-        tokio::time::sleep(EVERY).await;
-        Some((event, (source, stop)))
+        let picture = Arc::clone(&pictures.borrow_and_update());
+        let fresh = source.timeline.since(version, picture.now_ms);
+        let (board, title) = page::live(&picture);
+        let change = Change {
+            started_ms: picture.started_ms,
+            now_ms: picture.now_ms,
+            title,
+            board,
+            buckets: fresh.buckets,
+            play: picture.play.clone(),
+        };
+        let event = Event::default().retry(RETRY_AFTER).json_data(change);
+        Some((event, (source, pictures, stop, fresh.version)))
     })
 }

@@ -1,27 +1,22 @@
 //! Reads the log back: distinct cells, extra copies, and SEND_MESSAGE in 100 ms buckets of event time.
 
-use super::burst::BUCKET_MS;
+use crate::console::Account;
 use std::collections::{BTreeMap, HashMap};
 use weir_kafka::reader::LogRecord;
 use weir_model::Fault;
 use weir_wire::change;
 
-/// What was read back.
+/// Tells what is new in the log from what came again.
 #[derive(Debug, Default)]
 pub(crate) struct Counter {
-    /// Distinct cells.
-    pub(crate) in_log: u64,
-    /// Cells that were there already.
-    pub(crate) duplicates: u64,
-    /// SEND_MESSAGE by the bucket of its timestamp.
-    pub(crate) buckets: BTreeMap<u64, u64>,
     /// Sequence numbers seen, by region, as closed ranges: a region's entries come in order, so this stays small.
     seen: HashMap<String, BTreeMap<u64, u64>>,
 }
 
 impl Counter {
-    /// Takes one record. An entry that was seen before adds to the duplicates only.
-    pub(crate) fn take(&mut self, record: &LogRecord) -> Result<(), Fault> {
+    /// Takes one record into the account. An entry that was seen before adds to the duplicates only, and a message
+    /// counts by the bucket of its own timestamp: one that falls outside of the play is not counted.
+    pub(crate) fn take(&mut self, record: &LogRecord, account: &mut Account) -> Result<(), Fault> {
         let change = change::decode(&record.value).map_err(|error| {
             let about = format!("{}-{} at {}", record.topic, record.partition, record.offset);
             Fault::new(weir_model::FaultKind::Corrupt, "W-CAPTURE-CORRUPT", "read a change", about)
@@ -29,19 +24,17 @@ impl Counter {
         })?;
         let cells = change.cells.len() as u64;
         if !self.note(change.encoded_region, change.sequence) {
-            self.duplicates += cells;
+            account.duplicates += cells;
             return Ok(());
         }
-        self.in_log += cells;
+        account.in_log += cells;
         for cell in change.cells.iter().filter(|cell| cell.qualifier == b"SEND_MESSAGE") {
-            *self.buckets.entry(cell.timestamp / BUCKET_MS * BUCKET_MS).or_default() += 1;
+            if let Some(bucket) = account.bucket_of(cell.timestamp) {
+                account.counted_by_bucket[bucket] += 1;
+                account.counted += 1;
+            }
         }
         Ok(())
-    }
-
-    /// Sum of all buckets.
-    pub(crate) fn counted(&self) -> u64 {
-        self.buckets.values().sum()
     }
 
     /// Notes a sequence number of a region; false when it was there.

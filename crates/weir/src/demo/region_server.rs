@@ -3,12 +3,13 @@
 //! It does what `HBaseInterClusterReplicationEndpoint` does: a batch is split by region into calls that go out at once,
 //! and the next batch waits until all are answered; a call that failed comes again whole.
 
-use std::net::SocketAddr;
+use crate::timeline::now_ms;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use weir_model::ClusterId;
 use weir_wire::hbase::call::{ConnectionHeader, encode_call, parse_answer};
 use weir_wire::hbase::cell_block::{Cell, CellKind, Codec};
@@ -71,7 +72,8 @@ impl RegionServer {
         }
     }
 
-    /// Sends so many messages with this event time, and returns when all are acknowledged: after how long.
+    /// Sends so many messages with this event time, and returns when all are acknowledged: after how long. The event
+    /// time is the cells' timestamp; the write time is now, as a region server would have it.
     pub(crate) async fn send(&mut self, count: u64, at_ms: u64) -> Duration {
         let frames = self.build(count, at_ms);
         self.sent.cells.fetch_add(count, Ordering::Relaxed);
@@ -87,6 +89,7 @@ impl RegionServer {
     /// One call per region, as frames.
     fn build(&mut self, count: u64, at_ms: u64) -> Vec<Vec<u8>> {
         let mut frames = Vec::with_capacity(REGIONS);
+        let write_time_ms = now_ms();
         for region in 0..REGIONS {
             let share = count / REGIONS as u64 + u64::from((region as u64) < count % REGIONS as u64);
             if share == 0 {
@@ -110,7 +113,7 @@ impl RegionServer {
                     encoded_region: &self.regions[region],
                     table: b"operation",
                     sequence: self.sequences[region],
-                    write_time_ms: at_ms,
+                    write_time_ms,
                     cluster_ids: &[self.source],
                     families: &[b"op"],
                 };
@@ -127,7 +130,7 @@ impl RegionServer {
 
     async fn try_send(&mut self, frames: &[Vec<u8>]) -> std::io::Result<()> {
         if self.socket.is_none() {
-            self.socket = Some(connect(self.address).await?);
+            self.socket = Some(connect(self.index, self.address).await?);
         }
         let socket = self.socket.as_mut().expect("connected above");
         let (mut reader, mut writer) = socket.split();
@@ -154,8 +157,14 @@ impl RegionServer {
     }
 }
 
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(address).await?;
+/// Connects from a loopback address of its own where the system has them (Linux), so that each server is seen apart.
+async fn connect(index: u64, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    let own = Ipv4Addr::new(127, 0, 1, u8::try_from(index + 1).unwrap_or(1));
+    let mut socket = match socket.bind((own, 0).into()) {
+        Ok(()) => socket.connect(address).await?,
+        Err(_) => TcpStream::connect(address).await?,
+    };
     socket.set_nodelay(true)?;
     let mut hello = preamble::simple().to_vec();
     let header = ConnectionHeader {

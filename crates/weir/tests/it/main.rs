@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod browser;
 mod command;
+mod console;
 mod real;
 mod weir;
