@@ -13,7 +13,8 @@ const HELP: &str = "cargo x TASK
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
-  bench capture    what an entry costs the capture path, the floor beside it; --out DIR for the JSON
+  bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
+                   Kafka; --sink mock|kafka|both, --out DIR for the JSON, --help for the rest
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
                    `lock` writes the sums of their jars
 ";
@@ -62,6 +63,9 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
 
 fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;
+    if !arguments.contains(&"mock") {
+        machine::ensure_engines()?;
+    }
     let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--example", example, "--"];
     command.extend(arguments);
     cargo(&command)

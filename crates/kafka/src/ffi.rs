@@ -279,7 +279,7 @@ impl Handle {
                     {
                         Served::Fatal(text)
                     } else {
-                        Served::Error(text)
+                        Served::Error(sys::rd_kafka_event_error(event), text)
                     };
                 }
                 _ => {}
@@ -316,7 +316,7 @@ impl Handle {
 pub(crate) enum Served {
     Nothing,
     Reports,
-    Error(String),
+    Error(Code, String),
     Fatal(String),
 }
 

@@ -10,7 +10,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use weir_model::{Fault, FaultKind, limits};
@@ -19,6 +19,9 @@ use weir_runtime::log::{Job, LogWriter, RecordBatch};
 /// How often partition counts are looked up again (the Java client's `metadata.max.age.ms` is ten times that: here
 /// several processes write one topic, and should not disagree for long).
 const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a refused login explains what goes wrong: librdkafka tries again at least every two seconds.
+const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
 
 /// Turns of 100 ms that a stopped producer waits for the reports of what it gave up.
 const PURGE_TURNS_MAX: u32 = 50;
@@ -57,7 +60,11 @@ impl ProducerConfig {
         }
     }
 
-    fn client(&self) -> Result<ClientConfig, Fault> {
+    /// The settings as librdkafka takes them.
+    ///
+    /// # Errors
+    /// When a property is one that Weir sets itself.
+    pub fn client(&self) -> Result<ClientConfig, Fault> {
         const OURS: [(&str, &str); 5] = [
             ("acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
             ("request.required.acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
@@ -138,9 +145,37 @@ struct Client {
     // Before the handle: fields drop in this order, and librdkafka wants its topics back first.
     topics: KnownTopics,
     handle: Arc<Handle>,
-    fatal: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
+    state: Arc<State>,
     server: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What the report thread and the writers tell each other.
+#[derive(Debug, Default)]
+struct State {
+    fatal: AtomicBool,
+    stop: AtomicBool,
+    refused: Mutex<Option<(std::time::Instant, String)>>,
+}
+
+impl State {
+    /// Why brokers shut the door on us, if they did so lately.
+    ///
+    /// librdkafka says "timed out" to whoever waits for a topic or a report meanwhile, and goes on trying.
+    fn refused(&self) -> Option<String> {
+        let refused = self.refused.lock().expect("no panic under this lock");
+        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_MEMORY).map(|(_, text)| text.clone())
+    }
+
+    /// What an error means, given what was heard from the brokers lately.
+    fn fault_of(&self, code: Code, topic: &str) -> Fault {
+        let fault = fault_of(code, topic);
+        match self.refused().filter(|_| fault.kind() == FaultKind::Transient) {
+            Some(text) => {
+                Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", topic).caused_by(text)
+            }
+            None => fault,
+        }
+    }
 }
 
 impl Client {
@@ -155,23 +190,23 @@ impl Client {
             .caused_by(text)
         };
         let handle = Arc::new(Handle::new(&config.client()?).map_err(wrong)?);
-        let (fatal, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let state = Arc::new(State::default());
         let server = std::thread::Builder::new()
             .name("weir-reports".to_owned())
             .spawn({
-                let (handle, fatal, stop) = (Arc::clone(&handle), Arc::clone(&fatal), Arc::clone(&stop));
-                move || serve(&handle, &fatal, &stop)
+                let (handle, state) = (Arc::clone(&handle), Arc::clone(&state));
+                move || serve(&handle, &state)
             })
             .map_err(|error| wrong(error.to_string()))?;
         let topics = KnownTopics::start(Arc::clone(&handle), config.topic_look_every)
             .map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { topics, handle, fatal, stop, server: Some(server) })
+        Ok(Self { topics, handle, state, server: Some(server) })
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.state.stop.store(true, Ordering::Release);
         if let Some(server) = self.server.take() {
             // The thread may drop the last reference itself; it must not wait for itself.
             if server.thread().id() != std::thread::current().id() {
@@ -182,14 +217,20 @@ impl Drop for Client {
 }
 
 /// The life of the report thread. On stop everything still queued is given up and reported, so that no promise hangs.
-fn serve(handle: &Handle, fatal: &AtomicBool, stop: &AtomicBool) {
-    while !stop.load(Ordering::Acquire) {
+fn serve(handle: &Handle, state: &State) {
+    while !state.stop.load(Ordering::Acquire) {
         match handle.serve(100) {
             Served::Nothing | Served::Reports => {}
-            Served::Error(text) => tracing::warn!(error = %text, "kafka reports an error"),
+            Served::Error(code, text) => {
+                tracing::warn!(error = %text, "kafka reports an error");
+                if matches!(code, Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR__SSL) {
+                    let mut refused = state.refused.lock().expect("no panic under this lock");
+                    *refused = Some((std::time::Instant::now(), text));
+                }
+            }
             Served::Fatal(text) => {
                 tracing::error!(error = %text, "the kafka producer is beyond repair and is replaced");
-                fatal.store(true, Ordering::Release);
+                state.fatal.store(true, Ordering::Release);
                 handle.purge();
             }
         }
@@ -229,11 +270,11 @@ impl Producer {
     /// The client in use; replaced when it has met a fatal error.
     fn client(&self) -> Result<Arc<Client>, Fault> {
         let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
-        if !client.fatal.load(Ordering::Acquire) {
+        if !client.state.fatal.load(Ordering::Acquire) {
             return Ok(client);
         }
         let mut slot = self.shared.client.write().expect("no panic under this lock");
-        if slot.fatal.load(Ordering::Acquire) {
+        if slot.state.fatal.load(Ordering::Acquire) {
             *slot = Arc::new(Client::start(&self.shared.config)?);
             self.shared.stats.replaced.fetch_add(1, Ordering::Relaxed);
         }
@@ -244,7 +285,7 @@ impl Producer {
         let client = self.client()?;
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
-            topics.push(client.topics.get(name).map_err(|code| fault_of(code, name.as_str()))?);
+            topics.push(client.topics.get(name).map_err(|code| client.state.fault_of(code, name.as_str()))?);
         }
         let part_bytes_max = self.shared.config.part_bytes_max;
         let placed = place(&batch, &topics);
@@ -365,10 +406,11 @@ impl LogWriter for Producer {
                         }
                         Ok(Some(code)) => {
                             shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
-                            let fault = fault_of(code, &topic);
+                            let client = Arc::clone(&shared.client.read().expect("no panic under this lock"));
+                            let fault = client.state.fault_of(code, &topic);
                             if fault.code() == "W-KAFKA-TOPIC" {
                                 // Deleted and made again, perhaps with other partitions: look it up anew.
-                                shared.client.read().expect("no panic under this lock").topics.forget();
+                                client.topics.forget();
                             }
                             Err(fault)
                         }

@@ -274,6 +274,21 @@ pub struct Parts {
     pub creator: Option<Arc<TopicCreator>>,
 }
 
+/// Routing and log as what a server hands its calls to, and the picture of what came.
+pub fn handler(parts: &Parts, log: Arc<dyn LogWriter>, meter: Meter) -> (Arc<dyn Handler>, Arc<Board>) {
+    let board = Arc::new(Board::default());
+    let path = Path {
+        name: parts.name.clone(),
+        source: parts.source,
+        capture: Capture::new(parts.settings.clone()),
+        log,
+        meter,
+        board: Arc::clone(&board),
+        creator: parts.creator.clone(),
+    };
+    (Arc::new(path), board)
+}
+
 /// Starts the server of a capture on a listener, without ZooKeeper.
 ///
 /// # Errors
@@ -286,23 +301,14 @@ pub fn start_server(
     meter: Meter,
     servers: Vec<ServerName>,
 ) -> std::io::Result<Running> {
-    let board = Arc::new(Board::default());
-    let path = Path {
-        name: parts.name.clone(),
-        source: parts.source,
-        capture: Capture::new(parts.settings),
-        log,
-        meter: meter.clone(),
-        board: Arc::clone(&board),
-        creator: parts.creator,
-    };
+    let (handler, board) = handler(&parts, log, meter.clone());
     let config = ServerConfig {
         frame_bytes_max: parts.frame_bytes_max,
         answer_margin_percent: parts.answer_margin_percent,
         servers,
         ..ServerConfig::new(parts.peer_id)
     };
-    let server = Server::start(listener, config, Arc::new(path), budget)?;
+    let server = Server::start(listener, config, handler, budget)?;
     Ok(Running {
         name: parts.name,
         board,
