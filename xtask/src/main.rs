@@ -13,6 +13,8 @@ const HELP: &str = "cargo x TASK
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
+  sim [ARGS]       capture in the seeded simulator, with faults and without engines: --seeds N (2000), or --seed S
+                   to run one again
   bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
                    Kafka; --sink mock|kafka|both, --out DIR for the JSON, --help for the rest
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
@@ -30,6 +32,9 @@ fn main() -> ExitCode {
         ["drift"] => drift(false),
         ["drift", "--write"] => drift(true),
         ["engines", rest @ ..] => engines(rest),
+        ["sim"] => sim("WEIR_SIM_SEEDS", "2000"),
+        ["sim", "--seeds", count] => sim("WEIR_SIM_SEEDS", count),
+        ["sim", "--seed", seed] => sim("WEIR_SIM_SEED", seed),
         ["bench", "capture", rest @ ..] => bench("bench_capture", rest),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{HELP}");
@@ -69,6 +74,28 @@ fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
     let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--example", example, "--"];
     command.extend(arguments);
     cargo(&command)
+}
+
+/// The same test that `check` and `test` run, with another number of seeds.
+fn sim(variable: &str, value: &str) -> Result<(), String> {
+    const TEST: &str = "sim::no_fault_breaks_a_promise_of_capture";
+    value.parse::<u64>().map_err(|error| format!("{value:?}: {error}"))?;
+    machine::ensure_libraries()?;
+    let mut command = Command::new("cargo");
+    command.args([
+        "test",
+        "--quiet",
+        "--package",
+        "weir",
+        "--test",
+        "it",
+        "--",
+        "--exact",
+        TEST,
+        "--nocapture",
+    ]);
+    command.env(variable, value);
+    run(command)
 }
 
 fn engines(arguments: &[&str]) -> Result<(), String> {

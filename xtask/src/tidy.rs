@@ -16,7 +16,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("hbase", &["weir-model", "weir-runtime", "weir-wire"]),
     ("apps", &["weir-model", "weir-runtime", "weir-wire"]),
     ("weir", &["weir-apps", "weir-hbase", "weir-kafka", "weir-model", "weir-runtime", "weir-wire"]),
-    ("testkit", &["weir-model", "weir-wire"]),
+    ("testkit", &["weir-model", "weir-runtime", "weir-wire"]),
     ("xtask", &[]),
 ];
 

@@ -22,6 +22,12 @@ impl Drain {
         (Self { signal: sender }, Stop { signal: receiver })
     }
 
+    /// One more listener.
+    #[must_use]
+    pub fn listener(&self) -> Stop {
+        Stop { signal: self.signal.subscribe() }
+    }
+
     /// Gives the signal. Again is harmless.
     pub fn stop(&self) {
         self.signal.send_replace(true);

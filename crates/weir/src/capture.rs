@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use weir_apps::capture::{Capture, KeyRule, NamePattern, Refusal, Report, SKIP_REASONS, Settings};
 use weir_hbase::registration::{self, Registered, Registration};
@@ -244,6 +245,15 @@ impl Running {
         SKIP_REASONS.into_iter().map(|(_, reason)| (reason, count(reason))).collect()
     }
 
+    /// Serves one connection that came another way than by a listener.
+    pub fn serve<R, W>(&self, reader: R, writer: W, address: SocketAddr)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        self.server.serve(reader, writer, address);
+    }
+
     /// Deregisters, refuses new calls, lets open ones finish, and ends.
     pub async fn end(self) {
         if let Some(registered) = self.registered {
@@ -301,6 +311,33 @@ pub fn start_server(
     meter: Meter,
     servers: Vec<ServerName>,
 ) -> std::io::Result<Running> {
+    assemble(parts, log, meter, servers, |config, path| Server::start(listener, config, path, budget))
+}
+
+/// A capture without listener and ZooKeeper, for the simulator: connections come by [`Running::serve`] only.
+///
+/// # Panics
+/// Never: nothing in it can fail.
+#[must_use]
+pub fn start_unbound(
+    parts: Parts,
+    address: SocketAddr,
+    log: Arc<dyn LogWriter>,
+    budget: Budget,
+    meter: Meter,
+    servers: Vec<ServerName>,
+) -> Running {
+    assemble(parts, log, meter, servers, |config, path| Ok(Server::unbound(address, config, path, budget)))
+        .expect("without a listener nothing can fail")
+}
+
+fn assemble(
+    parts: Parts,
+    log: Arc<dyn LogWriter>,
+    meter: Meter,
+    servers: Vec<ServerName>,
+    start: impl FnOnce(ServerConfig, Arc<dyn Handler>) -> std::io::Result<Server>,
+) -> std::io::Result<Running> {
     let (handler, board) = handler(&parts, log, meter.clone());
     let config = ServerConfig {
         frame_bytes_max: parts.frame_bytes_max,
@@ -308,7 +345,7 @@ pub fn start_server(
         servers,
         ..ServerConfig::new(parts.peer_id)
     };
-    let server = Server::start(listener, config, handler, budget)?;
+    let server = start(config, handler)?;
     Ok(Running {
         name: parts.name,
         board,

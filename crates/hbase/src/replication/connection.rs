@@ -1,7 +1,8 @@
 //! One connection: preamble, header, calls in, answers out.
 //!
 //! The reader takes a frame's bytes from the budget before it reads them, and hands calls to the handler one at a
-//! time. Each call then waits in a task of its own; answers go through one writer, in any order.
+//! time. Each call then waits in a task of its own; answers go through one writer, in any order. Reader and writer are
+//! any two halves: sockets in production, pipes in the simulator.
 
 use super::stats::{Stats, add};
 use super::{Answer, Handler, Promise, RETRY_CLASS, Refused, ReplicateCall, ServerConfig, Source};
@@ -10,9 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 use weir_model::limits;
@@ -60,9 +59,11 @@ impl From<std::io::Error> for End {
 }
 
 /// Serves one connection to its end.
-pub(super) async fn serve(socket: TcpStream, address: SocketAddr, shared: Arc<Shared>, stop: Stop) {
-    let _ = socket.set_nodelay(true);
-    let (reader, writer) = socket.into_split();
+pub(super) async fn serve<R, W>(reader: R, writer: W, address: SocketAddr, shared: Arc<Shared>, stop: Stop)
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
     let writing = tokio::spawn(write(writer, inbox));
     add(&shared.stats.connections_open, 1);
@@ -77,8 +78,10 @@ pub(super) async fn serve(socket: TcpStream, address: SocketAddr, shared: Arc<Sh
     };
     let mut stopped = stop;
     let end = tokio::select! {
-        end = connection.run() => end,
+        // A fixed order, so that a simulated run is the same each time; stop first, so that a busy socket cannot hide it.
+        biased;
         () = stopped.stopped() => Ok(()),
+        end = connection.run() => end,
     };
     if let Err(End::Fatal(why, exception)) = end {
         shared.stats.refuse(why);
@@ -94,7 +97,7 @@ pub(super) async fn serve(socket: TcpStream, address: SocketAddr, shared: Arc<Sh
 }
 
 /// Writes answers; those that wait together go in one write.
-async fn write(mut socket: OwnedWriteHalf, mut inbox: mpsc::Receiver<Vec<u8>>) {
+async fn write(mut socket: impl AsyncWrite + Unpin, mut inbox: mpsc::Receiver<Vec<u8>>) {
     while let Some(mut bytes) = inbox.recv().await {
         while let Ok(more) = inbox.try_recv() {
             bytes.extend_from_slice(&more);
@@ -106,8 +109,8 @@ async fn write(mut socket: OwnedWriteHalf, mut inbox: mpsc::Receiver<Vec<u8>>) {
     let _ = socket.shutdown().await;
 }
 
-struct Connection {
-    reader: BufReader<OwnedReadHalf>,
+struct Connection<R> {
+    reader: BufReader<R>,
     address: SocketAddr,
     answers: mpsc::Sender<Vec<u8>>,
     slots: Arc<Semaphore>,
@@ -123,7 +126,7 @@ struct Settled {
     compressor: Option<Compressor>,
 }
 
-impl Connection {
+impl<R: AsyncRead + Unpin> Connection<R> {
     async fn run(&mut self) -> Result<(), End> {
         let mut bytes = [0; preamble::LEN];
         self.fill(&mut bytes).await?;
@@ -230,7 +233,7 @@ impl Connection {
         Ok(Settled { source, service: header.service, codec, compressor })
     }
 
-    async fn answer_registry(&self) -> Result<(), End> {
+    async fn answer_registry(&mut self) -> Result<(), End> {
         let mut frame = Vec::new();
         call::encode_answer_ok(&mut frame, u32::MAX, &service::cluster_id(self.shared.config.cluster_id));
         let _ = self.answers.send(frame).await;
@@ -238,7 +241,7 @@ impl Connection {
     }
 
     /// Takes one frame. An error of its outer layer ends the connection; an error inside it only answers the call.
-    async fn take_call(&self, settled: &Settled, frame: &[u8], taken: Taken) -> Result<(), End> {
+    async fn take_call(&mut self, settled: &Settled, frame: &[u8], taken: Taken) -> Result<(), End> {
         let call = call::parse_call(frame).map_err(|error| {
             let class = "org.apache.hadoop.hbase.DoNotRetryIOException";
             End::Fatal(Refused::Malformed, RemoteException::fatal(class, error.to_string()))
@@ -317,7 +320,7 @@ impl Connection {
     }
 
     /// Questions that sources of 3.0 ask a master, and methods that we do not have.
-    async fn take_question(&self, settled: &Settled, call: &Call<'_>) -> Result<(), End> {
+    async fn take_question(&mut self, settled: &Settled, call: &Call<'_>) -> Result<(), End> {
         let config = &self.shared.config;
         let answer =
             service::answer(&settled.service, call.header.method, config.cluster_id, &config.servers);
@@ -329,7 +332,7 @@ impl Connection {
         self.answer(call.header.call_id, answer).await
     }
 
-    async fn answer(&self, call_id: u32, answer: Result<Vec<u8>, RemoteException>) -> Result<(), End> {
+    async fn answer(&mut self, call_id: u32, answer: Result<Vec<u8>, RemoteException>) -> Result<(), End> {
         let mut frame = Vec::new();
         match &answer {
             Ok(message) => call::encode_answer_ok(&mut frame, call_id, message),
@@ -365,6 +368,8 @@ impl Open {
     async fn finish(self, mut promise: Promise, deadline: Instant, mut stop: Stop) {
         let give_up = |text: &str| Answer::Again(RemoteException::retriable(RETRY_CLASS, text));
         let (answer, is_early) = tokio::select! {
+            // What is durable at the last moment is durable.
+            biased;
             answer = &mut promise => (answer, false),
             () = tokio::time::sleep_until(deadline) => {
                 add(&self.stats.late, 1);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -49,7 +50,7 @@ pub struct Server {
     local_address: SocketAddr,
     shared: Arc<Shared>,
     drain: Drain,
-    accept: JoinHandle<()>,
+    accept: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -63,7 +64,20 @@ impl Server {
         handler: Arc<dyn Handler>,
         budget: Budget,
     ) -> std::io::Result<Self> {
-        let local_address = listener.local_addr()?;
+        let mut server = Self::unbound(listener.local_addr()?, config, handler, budget);
+        server.accept =
+            Some(tokio::spawn(accept(listener, Arc::clone(&server.shared), server.drain.listener())));
+        Ok(server)
+    }
+
+    /// A server without a listener, for the simulator: connections come by [`Server::serve`] only.
+    #[must_use]
+    pub fn unbound(
+        local_address: SocketAddr,
+        config: ServerConfig,
+        handler: Arc<dyn Handler>,
+        budget: Budget,
+    ) -> Self {
         let shared = Arc::new(Shared {
             config,
             handler,
@@ -71,9 +85,17 @@ impl Server {
             stats: Arc::new(Stats::default()),
             is_draining: AtomicBool::new(false),
         });
-        let (drain, stop) = Drain::new();
-        let accept = tokio::spawn(accept(listener, Arc::clone(&shared), stop));
-        Ok(Self { local_address, shared, drain, accept })
+        let (drain, _) = Drain::new();
+        Self { local_address, shared, drain, accept: None }
+    }
+
+    /// Serves one connection that came another way than by the listener. The address is what the counters name it by.
+    pub fn serve<R, W>(&self, reader: R, writer: W, address: SocketAddr)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        tokio::spawn(serve(reader, writer, address, Arc::clone(&self.shared), self.drain.listener()));
     }
 
     /// Address that it listens on.
@@ -101,7 +123,9 @@ impl Server {
         self.drain.stop();
         // Connections answer what is open with an exception and close; their writers need a moment.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.drain.ended()).await;
-        self.accept.abort();
+        if let Some(accept) = self.accept {
+            accept.abort();
+        }
         open
     }
 }
@@ -119,8 +143,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: Stop) {
         match accepted {
             Ok((socket, address)) => {
                 let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                let _ = socket.set_nodelay(true);
+                let (reader, writer) = socket.into_split();
                 tokio::spawn(async move {
-                    serve(socket, address, shared, stop).await;
+                    serve(reader, writer, address, shared, stop).await;
                     drop(slot);
                 });
             }

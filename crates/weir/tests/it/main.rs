@@ -6,4 +6,5 @@ mod browser;
 mod command;
 mod console;
 mod real;
+mod sim;
 mod weir;
