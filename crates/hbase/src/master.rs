@@ -1,11 +1,15 @@
-//! Peer administration by RPC at the master of a source cluster of 2.x.
+//! Questions and administration by RPC at the master of a source cluster: peers (2.x), tables, replication load.
 
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use weir_model::{Fault, FaultKind};
+use weir_model::limits::MASTER_ANSWER_BYTES_MAX;
+use weir_model::{Fault, FaultKind, TableName};
+use weir_wire::WireError;
 use weir_wire::hbase::call::{ConnectionHeader, RemoteException, encode_call, parse_answer};
+use weir_wire::hbase::load::{self, ClusterStatus};
+use weir_wire::hbase::schema::{self, Schema};
 use weir_wire::hbase::{master, preamble, zk};
 use zookeeper_client::Client;
 
@@ -14,9 +18,6 @@ const CALL_WAIT: Duration = Duration::from_secs(30);
 
 /// How long a procedure may take: every region server has to take the peer up.
 const PROCEDURE_WAIT: Duration = Duration::from_secs(120);
-
-/// Largest answer that is taken.
-const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const CODE: &str = "W-HBASE-MASTER";
 
@@ -86,7 +87,7 @@ impl Master {
         let talk = async {
             self.socket.write_all(&frame).await?;
             let len = self.socket.read_u32().await? as usize;
-            if len > ANSWER_BYTES_MAX {
+            if len > MASTER_ANSWER_BYTES_MAX {
                 return Err(std::io::Error::other(format!("an answer of {len} bytes")));
             }
             let mut answer = vec![0; len];
@@ -113,16 +114,8 @@ impl Master {
 
     /// Runs a method that starts a procedure, and waits for its end. `false` when this master, of 1.x, lacks it.
     async fn run(&mut self, method: &'static str, param: &[u8]) -> Result<bool, Fault> {
-        let refused = |exception: RemoteException| {
-            let text = exception.text.lines().next().unwrap_or_default().to_owned();
-            let kind =
-                if exception.class.contains("AccessDenied") { FaultKind::Denied } else { FaultKind::Config };
-            Fault::new(kind, CODE, "have the master do it", method)
-                .caused_by(format!("{}: {text}", exception.short_class()))
-        };
-        let corrupt = |error: weir_wire::WireError| {
-            Fault::new(FaultKind::Corrupt, CODE, "read the master's answer", method).caused_by(error)
-        };
+        let corrupt = |error: WireError| corrupt(method, error);
+        let refused = |exception: RemoteException| refused(method, &exception);
         let started = match self.call(method, param).await? {
             Ok(message) => master::first_number(&message).map_err(corrupt)?,
             // 1.7.2 wraps it: DoNotRetryIOException "... UnsupportedOperationException: AddReplicationPeer".
@@ -149,18 +142,56 @@ impl Master {
         }
     }
 
-    /// Adds an enabled peer and returns when every region server has taken it up. `false` on 1.x, which has no such
-    /// call: there it is the shell's job.
+    /// Asks a question that every line answers.
+    async fn ask<T>(
+        &mut self,
+        method: &'static str,
+        param: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<T, WireError>,
+    ) -> Result<T, Fault> {
+        let message = self.call(method, param).await?.map_err(|exception| refused(method, &exception))?;
+        read(&message).map_err(|error| corrupt(method, error))
+    }
+
+    /// Its version, and what its region servers have reported of their replication.
     ///
     /// # Errors
     /// When the master refuses or does not answer.
-    pub async fn add_peer(
-        &mut self,
-        id: &str,
-        cluster_key: &str,
-        configuration: &[(&str, &str)],
-    ) -> Result<bool, Fault> {
-        self.run(master::ADD_PEER, &master::add_peer(id, cluster_key, configuration)).await
+    pub async fn status(&mut self) -> Result<ClusterStatus, Fault> {
+        self.ask(load::METHOD, &load::request(), load::parse).await
+    }
+
+    /// Descriptors of these tables, or of all user tables when none is named. Missing tables are left out.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn tables(&mut self, names: &[TableName]) -> Result<Vec<Schema>, Fault> {
+        self.ask(schema::GET, &schema::get(names), schema::parse_answer).await
+    }
+
+    /// Changes a table, and returns when its regions have the change. 2.x only: 1.x answers before it is through.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn modify_table(&mut self, schema: &Schema) -> Result<(), Fault> {
+        self.run(schema::MODIFY, &schema::modify(schema)).await.map(|_| ())
+    }
+
+    /// Adds an enabled peer with this `ReplicationPeer` and returns when every region server has taken it up. `false`
+    /// on 1.x, which has no such call: there it is the shell's job.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn add_peer(&mut self, id: &str, config: &[u8]) -> Result<bool, Fault> {
+        self.run(master::ADD_PEER, &master::add_peer(id, config)).await
+    }
+
+    /// Changes the configuration of a peer, and returns when every region server has it. `false` on 1.x.
+    ///
+    /// # Errors
+    /// When the master refuses or does not answer.
+    pub async fn update_peer(&mut self, id: &str, config: &[u8]) -> Result<bool, Fault> {
+        self.run(master::UPDATE_PEER, &master::update_peer(id, config)).await
     }
 
     /// Enables, disables or removes a peer. `false` on 1.x.
@@ -175,6 +206,17 @@ impl Master {
         };
         self.run(method, &master::peer_id(id)).await
     }
+}
+
+fn refused(method: &'static str, exception: &RemoteException) -> Fault {
+    let text = exception.text.lines().next().unwrap_or_default();
+    let kind = if exception.class.contains("AccessDenied") { FaultKind::Denied } else { FaultKind::Config };
+    Fault::new(kind, CODE, "have the master do it", method)
+        .caused_by(format!("{}: {text}", exception.short_class()))
+}
+
+fn corrupt(method: &'static str, error: WireError) -> Fault {
+    Fault::new(FaultKind::Corrupt, CODE, "read the master's answer", method).caused_by(error)
 }
 
 /// Whether the server does not know the method.

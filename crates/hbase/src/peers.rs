@@ -1,6 +1,7 @@
 //! Replication peers and their queues, as a source cluster of 1.x or 2.x keeps them in ZooKeeper. Reads only.
 
 use weir_model::{Fault, FaultKind};
+use weir_wire::hbase::peer_config::PeerConfig;
 use weir_wire::hbase::zk;
 use zookeeper_client::{Client, Error};
 
@@ -9,20 +10,12 @@ use zookeeper_client::{Client, Error};
 pub struct Peer {
     /// Its id.
     pub id: String,
-    /// Where it points to.
-    pub cluster_key: String,
-    /// Settings that override the source's own.
-    pub configuration: Vec<(String, String)>,
+    /// Its configuration.
+    pub config: PeerConfig,
+    /// The message of its configuration as it stands in ZooKeeper.
+    pub raw: Vec<u8>,
     /// Whether it ships.
     pub is_enabled: bool,
-}
-
-impl Peer {
-    /// A setting of its CONFIG.
-    #[must_use]
-    pub fn setting(&self, name: &str) -> Option<&str> {
-        self.configuration.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
 }
 
 /// The queue of one region server for one peer.
@@ -30,6 +23,10 @@ impl Peer {
 pub struct Queue {
     /// The region server that ships it.
     pub server: String,
+    /// Whether that server lives. The queue of a dead one waits until another takes it over.
+    pub is_alive: bool,
+    /// Its name: the peer, then the dead servers that it came from.
+    pub name: String,
     /// The dead servers that it was taken over from, the last one last.
     pub recovered_from: Vec<String>,
     /// WAL files in it, the open one too: one is no lag worth speaking of.
@@ -81,15 +78,15 @@ pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
     for id in children(client, &format!("{parent}/replication/peers")).await? {
         let path = format!("{parent}/replication/peers/{id}");
         let (value, _) = client.get_data(&path).await.map_err(trouble(path.clone()))?;
-        let zk::Peer { cluster_key, configuration } =
-            zk::peer(&value).map_err(|error| corrupt(error, &path))?;
+        let raw = zk::message(&value).map_err(|error| corrupt(error, &path))?.to_vec();
+        let config = PeerConfig::parse(&raw).map_err(|error| corrupt(error, &path))?;
         let state = format!("{path}/peer-state");
         let is_enabled = match client.get_data(&state).await {
             Ok((value, _)) => zk::is_peer_enabled(&value).map_err(|error| corrupt(error, &state))?,
             Err(Error::NoNode) => true,
             Err(error) => return Err(trouble(state)(error)),
         };
-        peers.push(Peer { id, cluster_key, configuration, is_enabled });
+        peers.push(Peer { id, config, raw, is_enabled });
     }
     Ok(peers)
 }
@@ -100,12 +97,14 @@ pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
 /// When ZooKeeper does not answer.
 pub async fn queues(client: &Client, parent: &str, peer: &str) -> Result<Vec<Queue>, Fault> {
     let mut queues = Vec::new();
+    let alive = children(client, &format!("{parent}/rs")).await?;
     let root = format!("{parent}/replication/rs");
     for server in children(client, &root).await? {
-        for queue in children(client, &format!("{root}/{server}")).await? {
-            let Some(recovered_from) = recovered_from(&queue, peer) else { continue };
-            let wal_count = children(client, &format!("{root}/{server}/{queue}")).await?.len();
-            queues.push(Queue { server: server.clone(), recovered_from, wal_count });
+        for name in children(client, &format!("{root}/{server}")).await? {
+            let Some(recovered_from) = recovered_from(&name, peer) else { continue };
+            let wal_count = children(client, &format!("{root}/{server}/{name}")).await?.len();
+            let is_alive = alive.contains(&server);
+            queues.push(Queue { server: server.clone(), is_alive, name, recovered_from, wal_count });
         }
     }
     Ok(queues)
@@ -130,6 +129,16 @@ fn recovered_from(queue: &str, peer: &str) -> Option<Vec<String>> {
         }
     }
     Some(servers)
+}
+
+/// Whether the region servers announce bulk loads to a peer: those that do (`hbase.replication.bulkload.enabled`) make
+/// a znode for it, all of one name.
+///
+/// # Errors
+/// When ZooKeeper does not answer.
+pub async fn announces_bulk_loads(client: &Client, parent: &str, peer: &str) -> Result<bool, Fault> {
+    let path = format!("{parent}/replication/hfile-refs/{peer}");
+    client.check_stat(&path).await.map(|stat| stat.is_some()).map_err(trouble(path))
 }
 
 /// Which region servers have taken a peer up. On 1.x, what a server writes before that never reaches the peer.

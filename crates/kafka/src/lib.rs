@@ -1,11 +1,12 @@
 //! The log port on Apache Kafka, over librdkafka.
 //!
 //! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
-//! [`reader`] reads topics, [`topics`] looks at and creates them, [`embedded`] is a log inside the process.
+//! [`reader`] reads topics, [`lag`] says how far a group is behind, [`topics`] looks at topics and creates them, [`embedded`] is a log inside the process.
 
 pub mod embedded;
 mod ffi;
 mod known_topics;
+pub mod lag;
 pub mod partition;
 pub mod parts;
 pub mod producer;

@@ -234,6 +234,13 @@ pub(crate) fn consumer(
     bootstrap: &str,
     properties: &BTreeMap<String, String>,
 ) -> Result<BaseConsumer, Fault> {
+    client_config(bootstrap, properties).create().map_err(|error| {
+        Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap).caused_by(error)
+    })
+}
+
+/// Settings of every consumer of ours.
+pub(crate) fn client_config(bootstrap: &str, properties: &BTreeMap<String, String>) -> ClientConfig {
     let mut client = ClientConfig::new();
     for (key, value) in properties {
         client.set(key, value);
@@ -248,9 +255,7 @@ pub(crate) fn consumer(
         // A question for the ends stands in line behind a waiting fetch on the same connection.
         .set("fetch.wait.max.ms", "50")
         .set("queued.max.messages.kbytes", "65536");
-    client.create().map_err(|error| {
-        Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap).caused_by(error)
-    })
+    client
 }
 
 /// The partitions of a topic.

@@ -23,6 +23,10 @@ pub const CALL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// Virtual region servers registered per process; `hbase.replication.source.maxthreads` is 10, so more is useless.
 pub const VIRTUAL_SERVERS_DEFAULT: u32 = 10;
 
+/// Largest answer that is taken from a master, in bytes: a cluster's status names every region, about 100 bytes each,
+/// and a large cluster has a million.
+pub const MASTER_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Largest HBase row key in bytes (`HConstants.MAX_ROW_LENGTH`).
 pub const ROW_BYTES_MAX: usize = i16::MAX as usize;
 

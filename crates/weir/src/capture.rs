@@ -422,7 +422,7 @@ pub async fn start(
 }
 
 /// The name that region servers connect to.
-fn host_name(address: SocketAddr) -> String {
+pub(crate) fn host_name(address: SocketAddr) -> String {
     if !address.ip().is_unspecified() {
         return address.ip().to_string();
     }
@@ -432,7 +432,7 @@ fn host_name(address: SocketAddr) -> String {
 }
 
 /// The settings of the routing, from a section that was validated.
-fn settings(section: &config::Capture) -> Result<Settings, Fault> {
+pub(crate) fn settings(section: &config::Capture) -> Result<Settings, Fault> {
     let wrong =
         |text: String| Fault::new(FaultKind::Config, config::load::CODE, "use a capture section", text);
     let table = |name: &str| TableName::new(name).map_err(|error| wrong(error.to_string()));

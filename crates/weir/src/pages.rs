@@ -28,6 +28,7 @@ const PAGES: &[Page] = &[
     Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },
     Page { code: "W-KAFKA-UNREACHABLE", text: include_str!("../../../docs/faults/W-KAFKA-UNREACHABLE.md") },
     Page { code: "W-LISTEN", text: include_str!("../../../docs/faults/W-LISTEN.md") },
+    Page { code: "W-PEER-ELSEWHERE", text: include_str!("../../../docs/faults/W-PEER-ELSEWHERE.md") },
     Page {
         code: "W-ZOOKEEPER-UNREACHABLE",
         text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md"),

@@ -74,6 +74,17 @@ pub enum Field<'a> {
     Fixed32(u32),
 }
 
+/// A field and the bytes that it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawField<'a> {
+    /// Number.
+    pub number: u64,
+    /// Value.
+    pub value: Field<'a>,
+    /// Tag and value as they stand in the message.
+    pub raw: &'a [u8],
+}
+
 impl<'a> Field<'a> {
     /// The bytes of a length-delimited field.
     ///
@@ -247,6 +258,17 @@ impl<'a> Cursor<'a> {
             wrong => return Err(WireError::Value { what, value: wrong.cast_signed() }),
         };
         Ok(Some((tag >> 3, value)))
+    }
+
+    /// Takes the next field together with its own bytes, tag included: for messages that are handed on unchanged.
+    ///
+    /// # Errors
+    /// As [`Cursor::field`].
+    pub fn raw_field(&mut self, what: &'static str) -> Result<Option<RawField<'a>>, WireError> {
+        let before = self.rest;
+        let Some((number, value)) = self.field(what)? else { return Ok(None) };
+        let raw = before.get(..before.len() - self.rest.len()).unwrap_or_default();
+        Ok(Some(RawField { number, value, raw }))
     }
 
     /// Ends: nothing may be left.

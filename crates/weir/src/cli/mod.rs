@@ -1,9 +1,11 @@
 //! The command tree. Each command is one file here: arguments, help that teaches, and a call into the rooms below.
 
+mod captured;
 mod check;
 mod config;
 mod demo;
 mod explain;
+mod human;
 mod log;
 mod peer;
 mod run;
@@ -24,8 +26,9 @@ const AFTER: &str = "Start here:
   weir config sample > weir.toml    a configuration with every key explained
   weir run                          capture
   weir check                        what is wrong, and the command that mends it
-  weir peer add                     tell HBase to send
+  weir peer add --table message     tell HBase to send, and wait until it does
   weir log tail --table message     what came
+  weir peer status; weir log lag    what waits: at HBase, and for a consumer of the log
 
 Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied, 5 unreachable,
 6 data corrupt, 70 a bug of ours.";

@@ -10,25 +10,26 @@ pub const REMOVE_PEER: &str = "RemoveReplicationPeer";
 pub const ENABLE_PEER: &str = "EnableReplicationPeer";
 /// Method that disables a peer.
 pub const DISABLE_PEER: &str = "DisableReplicationPeer";
+/// Method that changes the configuration of a peer.
+pub const UPDATE_PEER: &str = "UpdateReplicationPeerConfig";
 /// Method that asks how a procedure stands.
 pub const PROCEDURE: &str = "getProcedureResult";
 
-/// Parameter of [`ADD_PEER`]: an enabled peer.
+/// Parameter of [`ADD_PEER`]: an enabled peer with this `ReplicationPeer`.
 #[must_use]
-pub fn add_peer(id: &str, cluster_key: &str, configuration: &[(&str, &str)]) -> Vec<u8> {
-    let mut config = Vec::new();
-    put_bytes_field(&mut config, 1, cluster_key.as_bytes());
-    for (name, value) in configuration {
-        let mut pair = Vec::new();
-        put_bytes_field(&mut pair, 1, name.as_bytes());
-        put_bytes_field(&mut pair, 2, value.as_bytes());
-        put_bytes_field(&mut config, 4, &pair);
-    }
-    let mut out = peer_id(id);
-    put_bytes_field(&mut out, 2, &config);
+pub fn add_peer(id: &str, config: &[u8]) -> Vec<u8> {
+    let mut out = update_peer(id, config);
     let mut state = Vec::new();
     put_varint_field(&mut state, 1, 0);
     put_bytes_field(&mut out, 3, &state);
+    out
+}
+
+/// Parameter of [`UPDATE_PEER`].
+#[must_use]
+pub fn update_peer(id: &str, config: &[u8]) -> Vec<u8> {
+    let mut out = peer_id(id);
+    put_bytes_field(&mut out, 2, config);
     out
 }
 

@@ -2,9 +2,13 @@
 
 pub mod call;
 pub mod cell_block;
+pub mod cluster_key;
+pub mod load;
 pub mod markers;
 pub mod master;
+pub mod peer_config;
 pub mod preamble;
 pub mod replication;
+pub mod schema;
 pub mod service;
 pub mod zk;

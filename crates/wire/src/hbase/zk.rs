@@ -143,44 +143,6 @@ pub fn encode_master(name: &ServerName) -> Vec<u8> {
     out
 }
 
-/// A replication peer as the source cluster keeps it (`ReplicationPeer` of `Replication.proto`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Peer {
-    /// `quorum:port:/znode`, or a connection URI.
-    pub cluster_key: String,
-    /// Settings that override the source's own.
-    pub configuration: Vec<(String, String)>,
-}
-
-/// Reads the znode `replication/peers/ID`.
-///
-/// # Errors
-/// When it does not parse.
-pub fn peer(value: &[u8]) -> Result<Peer, WireError> {
-    const WHAT: &str = "replication peer";
-    let mut peer = Peer::default();
-    let mut cursor = Cursor::new(message(value)?);
-    while let Some((number, field)) = cursor.field(WHAT)? {
-        match number {
-            1 => field.text(WHAT)?.clone_into(&mut peer.cluster_key),
-            4 => {
-                let (mut name, mut text) = (String::new(), String::new());
-                let mut pair = Cursor::new(field.bytes(WHAT)?);
-                while let Some((number, field)) = pair.field(WHAT)? {
-                    match number {
-                        1 => field.text(WHAT)?.clone_into(&mut name),
-                        2 => field.text(WHAT)?.clone_into(&mut text),
-                        _ => {}
-                    }
-                }
-                peer.configuration.push((name, text));
-            }
-            _ => {}
-        }
-    }
-    Ok(peer)
-}
-
 /// Reads the znode `replication/peers/ID/peer-state`: whether the peer is enabled (`ReplicationState`).
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use weir_wire::cursor::Cursor;
 use weir_wire::hbase::call::{ConnectionHeader, parse_answer, parse_call};
 use weir_wire::hbase::cell_block::{Codec, Compressor, decompress, read_cell};
 use weir_wire::hbase::replication::ReplicateRequest;
-use weir_wire::hbase::zk;
+use weir_wire::hbase::{cluster_key, load, peer_config, schema, zk};
 
 const CELL: &str = "0000001900000010000000010002723101667100000000000000010476";
 
@@ -74,6 +74,10 @@ proptest! {
         let _ = change::decode(&bytes);
         let _ = zk::cluster_id(&bytes);
         let _ = zk::master(&bytes);
+        let _ = load::parse(&bytes);
+        let _ = peer_config::fulfil(&bytes, &peer_config::Wish::default());
+        let _ = schema::Schema::parse(&bytes).map(|schema| schema.with_scope(&[b"f"]));
+        let _ = cluster_key::ClusterKey::parse(&String::from_utf8_lossy(&bytes));
         let _ = ReplicateRequest::parse(&bytes, &bytes, Codec::KeyValueWithTags);
         for compressor in [Compressor::Zlib, Compressor::Snappy] {
             let _ = decompress(Some(compressor), &bytes, 1 << 16);

@@ -16,7 +16,7 @@ fn the_log_is_the_table(line: Line) {
     tool.run("create t 4");
     let mut weir = Weir::new(&config(&kafka, &hbase));
     weir.start();
-    let (code, said) = weir.try_command(&["peer", "add", "--table", "t"]);
+    let (code, said) = weir.try_command(&["peer", "add", "--table", "t:f"]);
     if line == Line::V1_7 {
         // The master of 1.x has no such call: the line for the shell is printed, and done here by the Java client.
         assert_eq!(code, Some(1), "{said}");

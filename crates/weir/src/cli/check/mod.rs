@@ -1,5 +1,6 @@
 //! `weir check`: what is wrong, and the command that mends it. A doctor, not a test of the code.
 
+use super::peer::{add, shell};
 use super::{runtime, say};
 use crate::config::{self, Config, load};
 use crate::exit::Exit;
@@ -7,6 +8,7 @@ use std::path::Path;
 use weir_hbase::{peers, registration};
 use weir_kafka::topics::{Topic, Topics};
 use weir_model::{Fault, TableName, TopicNaming};
+use weir_wire::hbase::cluster_key::ClusterKey;
 
 /// Looks at ZooKeeper, the peer, Kafka and the topics, and says what is wrong and which command mends it.
 ///
@@ -83,20 +85,19 @@ async fn peer(
 ) -> Result<(), Fault> {
     let (id, base) = (&section.peer, section.base_znode());
     let quorum = section.peer_zookeeper();
-    let add = add_peer_line(section);
+    let add = shell::add_peer(id, &add::plain_wish(section));
     let found = peers::list(client, &section.znode_parent).await?.into_iter().find(|peer| peer.id == *id);
     let Some(peer) = found else {
         findings.wrong(&format!("{at}: the source has no peer {id:?}"), &format!("hbase shell> {add}"));
         return Ok(());
     };
-    if peer.cluster_key.trim_end_matches('/').ends_with(&format!(":{base}"))
-        || peer.cluster_key.ends_with(&base)
-    {
-        findings.ok(&format!("{at}: peer {id} points to {}", peer.cluster_key));
+    let key = add::cluster_key(section);
+    if ClusterKey::parse(&peer.config.cluster_key).is_some_and(|now| now.is_same_place(&key)) {
+        findings.ok(&format!("{at}: peer {id} points to {}", peer.config.cluster_key));
     } else {
         let mend = format!("hbase shell> remove_peer '{id}'; {add}");
         findings.wrong(
-            &format!("{at}: peer {id} points to {:?}, not to {base} on {quorum}", peer.cluster_key),
+            &format!("{at}: peer {id} points to {:?}, not to {base} on {quorum}", peer.config.cluster_key),
             &mend,
         );
     }
@@ -105,7 +106,7 @@ async fn peer(
     } else {
         findings.wrong(&format!("{at}: peer {id} is disabled"), &format!("hbase shell> enable_peer '{id}'"));
     }
-    match peer.setting("replication.source.ratio") {
+    match peer.config.setting(add::RATIO) {
         Some("1.0" | "1") => findings.ok(&format!("{at}: sources use all virtual servers")),
         other => findings.wrong(
             &format!("{at}: replication.source.ratio of peer {id} is {}: a source uses only a part of the virtual servers", other.unwrap_or("not set")),
@@ -126,24 +127,6 @@ async fn peer(
         );
     }
     Ok(())
-}
-
-/// The key under which the source finds the fake cluster.
-pub(super) fn cluster_key(section: &config::Capture) -> String {
-    let servers: Vec<&str> = section.peer_zookeeper().split(',').collect();
-    let port = servers.first().and_then(|server| server.rsplit_once(':')).map_or("2181", |(_, port)| port);
-    let hosts: Vec<&str> =
-        servers.iter().map(|server| server.rsplit_once(':').map_or(*server, |(host, _)| host)).collect();
-    format!("{}:{port}:{}", hosts.join(","), section.base_znode())
-}
-
-/// The line for HBase's shell that adds the peer.
-pub(super) fn add_peer_line(section: &config::Capture) -> String {
-    format!(
-        "add_peer '{}', CLUSTER_KEY => \"{}\", CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}",
-        section.peer,
-        cluster_key(section)
-    )
 }
 
 fn kafka(config: &Config, runtime: &tokio::runtime::Runtime, findings: &mut Findings) -> Result<(), Fault> {

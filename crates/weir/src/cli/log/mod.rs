@@ -1,18 +1,25 @@
 //! `weir log`: what is on the log, as JSON lines or for reading.
 
-use super::{runtime, say};
+mod bytes;
+mod lag;
+
+use super::captured;
+use super::{human, runtime, say};
 use crate::config::{Config, load};
 use crate::exit::Exit;
+use bytes::{escape, unescape, unhex};
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_kafka::reader::{LogRecord, Reader, Start};
 use weir_kafka::topics::Topics;
-use weir_model::{Fault, FaultKind, TableName, TopicName, TopicNaming};
+use weir_model::{Fault, FaultKind, TableName, TopicName};
 use weir_wire::change::{self, Change, Event};
 
-/// Looks at what was captured: topics, the newest records, one record decoded.
+/// Looks at what was captured: topics, records, one record decoded, and how far a consumer is behind.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -23,13 +30,20 @@ pub(super) struct Arguments {
 enum Command {
     /// Lists the topics of captured tables, with what is unwise about their settings.
     Topics,
-    /// Prints records of a table as they come; ctrl-c ends it.
+    /// Prints records of a table as they come; Ctrl-C ends it.
     Tail(Tail),
+    /// Says how far a consumer group is behind, in records and in time; without a group, how old the newest records are.
+    ///
+    /// One JSON object a partition, then one for the topic.
+    Lag(lag::Lag),
     /// Decodes one record's value from a file, or from standard input.
     Decode {
         /// File with the bytes of the value; `-` is standard input.
         #[arg(default_value = "-")]
         file: String,
+        /// The input is hex text, such as a hex dump, and not the bytes themselves.
+        #[arg(long)]
+        hex: bool,
         #[command(flatten)]
         form: Form,
     },
@@ -67,7 +81,8 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
     match &arguments.command {
         Command::Topics => topics(&load::file(file)?),
         Command::Tail(tail) => tail.run(&load::file(file)?),
-        Command::Decode { file, form } => decode(file, *form),
+        Command::Lag(lag) => lag.run(&load::file(file)?),
+        Command::Decode { file, hex, form } => decode(file, *hex, *form),
     }
 }
 
@@ -75,22 +90,12 @@ fn wrong(doing: &'static str, about: &str, cause: impl ToString) -> Fault {
     Fault::new(FaultKind::Config, load::CODE, doing, about).caused_by(cause.to_string())
 }
 
-/// The naming rules of all captures.
-fn namings(config: &Config) -> Vec<(&String, TopicNaming)> {
-    let naming = |topic: &crate::config::Topic| TopicNaming::new(&topic.prefix, &topic.suffix).ok();
-    config.capture.iter().filter_map(|(name, section)| Some((name, naming(&section.topic)?))).collect()
-}
-
 fn topics(config: &Config) -> Result<Exit, Fault> {
     let client = Topics::new(&config.log.bootstrap.join(","), &config.log.read_properties()?)?;
     let runtime = runtime()?;
-    let namings = namings(config);
+    let captures = captured::all(config)?;
     for mut topic in client.list()? {
-        let Some((name, table)) =
-            namings.iter().find_map(|(name, rule)| Some((name, rule.table(&topic.name)?)))
-        else {
-            continue;
-        };
+        let Some((name, table)) = captured::of_topic(&captures, &topic.name) else { continue };
         topic.settings = runtime.block_on(client.settings(&topic.name))?;
         let warnings = topic.warnings();
         say(&serde_json::json!({
@@ -104,15 +109,15 @@ fn topics(config: &Config) -> Result<Exit, Fault> {
 
 /// The topic of a table, by the first capture that takes it.
 fn topic_of(config: &Config, table: &TableName) -> Result<TopicName, Fault> {
-    let named = config.capture.values().find_map(|section| section.topic.names.get(table.as_str()));
-    if let Some(name) = named {
-        return TopicName::new(name).map_err(|error| wrong("name the topic", table.as_str(), error));
-    }
-    let namings = namings(config);
-    let (_, rule) = namings
-        .first()
-        .ok_or_else(|| wrong("name the topic", table.as_str(), "there is no [capture.NAME]"))?;
-    rule.topic(table).map_err(|error| wrong("name the topic", table.as_str(), error))
+    let captures = captured::all(config)?;
+    let capture = captures.iter().find(|capture| capture.settings.takes(table)).ok_or_else(|| {
+        wrong(
+            "name the topic",
+            table.as_str(),
+            "no [capture.NAME] takes this table (tables.include, tables.exclude)",
+        )
+    })?;
+    capture.settings.topic(table).map_err(|error| wrong("name the topic", table.as_str(), error))
 }
 
 impl Tail {
@@ -132,19 +137,21 @@ impl Tail {
             Some(text) => {
                 let span = crate::config::unit::Span::try_from(text.clone())
                     .map_err(|error| wrong("understand --since", text, error))?;
-                Start::Since(now_ms() - i64::try_from(span.as_ms()).unwrap_or(i64::MAX))
+                Start::Since(human::now_ms() - i64::try_from(span.as_ms()).unwrap_or(i64::MAX))
             }
         };
         let bootstrap = config.log.bootstrap.join(",");
         let mut reader =
             Reader::open(&bootstrap, &config.log.read_properties()?, &[topic.to_string()], start)?;
-        loop {
+        let is_over = interrupted()?;
+        while !is_over.load(Ordering::Relaxed) {
             match reader.next(Duration::from_millis(200))? {
                 Some(record) => self.show(&record, prefix.as_deref())?,
-                None if self.no_follow && reader.is_at_end() => return Ok(Exit::Done),
+                None if self.no_follow && reader.is_at_end() => break,
                 None => {}
             }
         }
+        Ok(Exit::Done)
     }
 
     fn show(&self, record: &LogRecord, prefix: Option<&[u8]>) -> Result<(), Fault> {
@@ -161,7 +168,21 @@ impl Tail {
     }
 }
 
-fn decode(file: &str, form: Form) -> Result<Exit, Fault> {
+/// Becomes true at SIGINT: the end that was asked for, and so no failure.
+fn interrupted() -> Result<Arc<AtomicBool>, Fault> {
+    let runtime = runtime()?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&is_over);
+    // It ends with the process: nothing waits for it, and nothing is lost with it.
+    std::thread::spawn(move || {
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
+            theirs.store(true, Ordering::Relaxed);
+        }
+    });
+    Ok(is_over)
+}
+
+fn decode(file: &str, is_hex: bool, form: Form) -> Result<Exit, Fault> {
     let mut bytes = Vec::new();
     let read_in = if file == "-" {
         std::io::stdin().read_to_end(&mut bytes)
@@ -169,6 +190,11 @@ fn decode(file: &str, form: Form) -> Result<Exit, Fault> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read_in.map_err(|error| wrong("read the record", file, error))?;
+    if is_hex {
+        let text = String::from_utf8_lossy(&bytes);
+        bytes = unhex(&text)
+            .ok_or_else(|| wrong("read the record", file, "that is no hex: two digits a byte"))?;
+    }
     let change = read(&bytes)?;
     say(&if form.human { human(file, &change) } else { json(file, &change).to_string() });
     Ok(Exit::Done)
@@ -217,7 +243,8 @@ fn json(place: &str, change: &Change<'_>) -> serde_json::Value {
 }
 
 fn human(place: &str, change: &Change<'_>) -> String {
-    let mut text = format!("{place}  {} {} #{}", change.table, change.encoded_region, change.sequence);
+    let at = human::instant(change.write_time_ms);
+    let mut text = format!("{at}  {place}  {} {} #{}", change.table, change.encoded_region, change.sequence);
     for cell in &change.cells {
         let column = format!("{}:{}", escape(cell.family), escape(cell.qualifier));
         text.push_str(&format!(
@@ -229,53 +256,4 @@ fn human(place: &str, change: &Change<'_>) -> String {
         ));
     }
     text
-}
-
-/// HBase's own notation of bytes (`Bytes.toStringBinary`): printable ASCII as it is, the rest as `\xHH`.
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for byte in bytes {
-        match byte {
-            b'\\' => text.push_str("\\x5C"),
-            0x20..=0x7e => text.push(char::from(*byte)),
-            other => text.push_str(&format!("\\x{other:02X}")),
-        }
-    }
-    text
-}
-
-/// The other way (`Bytes.toBytesBinary`); `None` when an escape is broken.
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        if *first != b'\\' {
-            bytes.push(*first);
-            rest = after;
-            continue;
-        }
-        let digits = after.strip_prefix(b"x")?.get(..2)?;
-        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-        rest = after.get(3..)?;
-    }
-    Some(bytes)
-}
-
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_written_as_hbase_writes_them_and_read_back() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        let text = escape(&bytes);
-        assert!(text.starts_with("\\x00\\x01") && text.contains("[\\x5C]^"), "{text}");
-        assert_eq!(unescape(&text), Some(bytes));
-        assert_eq!((unescape("a\\x"), unescape("a\\q00"), unescape("\\xZZ")), (None, None, None));
-    }
 }

@@ -1,0 +1,433 @@
+//! `weir peer add`: the peer and the scopes of its tables, made right whatever they are now.
+
+use super::shell;
+use crate::cli::say;
+use crate::config::{Capture, load};
+use crate::exit::Exit;
+use weir_hbase::master::Master;
+use weir_hbase::peers::{self, Peer};
+use weir_model::{Fault, FaultKind, TableName};
+use weir_wire::hbase::cluster_key::ClusterKey;
+use weir_wire::hbase::load::ClusterStatus;
+use weir_wire::hbase::peer_config::{self, Filter, Names, TableFamilies, Wish};
+use weir_wire::hbase::schema::Schema;
+
+/// Setting of a peer that says which part of its sinks a source uses: all virtual servers, or calls stand in line.
+pub(in crate::cli) const RATIO: &str = "replication.source.ratio";
+/// Setting of a peer that says how cells are written.
+pub(in crate::cli) const CODEC: &str = "hbase.replication.rpc.codec";
+const COMPRESSOR: &str = "hbase.client.rpc.compressor";
+
+#[derive(clap::Args)]
+pub(super) struct Add {
+    /// Turn replication on for these families of a table (REPLICATION_SCOPE => 1); without families, for all.
+    /// May be given more than once. The peer is sent every replicated table, this one or not: see --only-table.
+    #[arg(long, value_name = "TABLE[:FAMILY,..]")]
+    table: Vec<String>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How sources write cells. The source's own default keeps tags; KeyValueCodec drops them.
+    #[arg(long, value_enum, value_name = "CODEC")]
+    codec: Option<Codec>,
+    /// Compress the calls of this peer: less network, more CPU at both ends. SnappyCodec needs its library at the source.
+    #[arg(long, value_enum, value_name = "COMPRESSOR")]
+    compressor: Option<Compressor>,
+    /// Keep strict order per region over moves and crashes, at the price of waiting (HBase 2.1 and later).
+    #[arg(long)]
+    serial: bool,
+    /// Send only these tables, or families of them (the peer's TABLE_CFS).
+    #[arg(long, value_name = "TABLE[:FAMILY,..]", conflicts_with_all = ["except_table", "except_namespace"])]
+    only_table: Vec<String>,
+    /// Send only tables of this namespace (the peer's NAMESPACES; HBase 2.x).
+    #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["except_table", "except_namespace"])]
+    only_namespace: Vec<String>,
+    /// Send all but these tables, or families of them (the peer's EXCLUDE_TABLE_CFS; HBase 2.x).
+    #[arg(long, value_name = "TABLE[:FAMILY,..]")]
+    except_table: Vec<String>,
+    /// Send all but the tables of this namespace (the peer's EXCLUDE_NAMESPACES; HBase 2.x).
+    #[arg(long, value_name = "NAMESPACE")]
+    except_namespace: Vec<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Codec {
+    #[value(name = "KeyValueCodecWithTags")]
+    WithTags,
+    #[value(name = "KeyValueCodec")]
+    WithoutTags,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Compressor {
+    #[value(name = "DefaultCodec")]
+    Zlib,
+    #[value(name = "SnappyCodec")]
+    Snappy,
+}
+
+impl Codec {
+    const fn class(self) -> &'static str {
+        match self {
+            Self::WithTags => "org.apache.hadoop.hbase.codec.KeyValueCodecWithTags",
+            Self::WithoutTags => "org.apache.hadoop.hbase.codec.KeyValueCodec",
+        }
+    }
+}
+
+impl Compressor {
+    const fn class(self) -> &'static str {
+        match self {
+            Self::Zlib => "org.apache.hadoop.io.compress.DefaultCodec",
+            Self::Snappy => "org.apache.hadoop.io.compress.SnappyCodec",
+        }
+    }
+}
+
+/// Where the source finds the fake cluster.
+pub(in crate::cli) fn cluster_key(section: &Capture) -> ClusterKey {
+    ClusterKey::new(section.peer_zookeeper(), &section.base_znode())
+}
+
+/// What every peer of ours has.
+pub(in crate::cli) fn plain_wish(section: &Capture) -> Wish {
+    Wish {
+        cluster_key: cluster_key(section).to_string(),
+        settings: vec![(RATIO.to_owned(), "1.0".to_owned())],
+        ..Wish::default()
+    }
+}
+
+/// Major and minor number of a version such as `2.6.4-hadoop3`.
+pub(in crate::cli) fn version(status: &ClusterStatus) -> (u32, u32) {
+    let mut numbers = status.version.split(['.', '-']).map(|word| word.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn wrong(about: &str, cause: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Config, load::CODE, "understand the command line", about).caused_by(cause.into())
+}
+
+/// What has to be done, decided before anything is.
+struct Plan {
+    peer: PeerStep,
+    scopes: Vec<ScopeStep>,
+}
+
+enum PeerStep {
+    Right,
+    Add(Vec<u8>),
+    Update(Vec<u8>),
+}
+
+/// A table with its new descriptor.
+struct ScopeStep {
+    families: Vec<String>,
+    schema: Schema,
+}
+
+pub(super) async fn run(
+    client: &zookeeper_client::Client,
+    section: &Capture,
+    arguments: &Add,
+) -> Result<Exit, Fault> {
+    let (parent, id) = (section.znode_parent.as_str(), section.peer.as_str());
+    if !super::is_served(section).await {
+        eprintln!("weir: nothing is registered at {} yet: start `weir run` first", section.base_znode());
+        if !arguments.dry_run {
+            return Ok(Exit::Found);
+        }
+    }
+    let mut master = Master::connect(client, parent).await?;
+    let status = master.status().await?;
+    let version = version(&status);
+    let schemas = master.tables(&[]).await?;
+    let wish = arguments.wish(section, version, &schemas)?;
+    let peer = peers::list(client, parent).await?.into_iter().find(|peer| peer.id == id);
+    let plan = Plan { peer: peer_step(section, peer.as_ref(), &wish)?, scopes: arguments.scopes(&schemas)? };
+    warn_of_tables_not_taken(section, &plan)?;
+    let exit = if version.0 < 2 {
+        by_shell(id, &plan, peer.as_ref(), &wish)
+    } else if arguments.dry_run {
+        plan.show(id, &wish);
+        Exit::Done
+    } else {
+        carry_out(&mut master, id, &plan).await?;
+        Exit::Done
+    };
+    if peer.is_some_and(|peer| !peer.is_enabled) {
+        eprintln!("weir: peer {id} is disabled and ships nothing; mend: weir peer enable");
+        return Ok(Exit::Found);
+    }
+    Ok(exit)
+}
+
+/// What the peer needs; an error when the id is taken by a peer that points elsewhere.
+fn peer_step(section: &Capture, peer: Option<&Peer>, wish: &Wish) -> Result<PeerStep, Fault> {
+    let corrupt = |error: weir_wire::WireError| {
+        Fault::new(FaultKind::Corrupt, "W-ZOOKEEPER-UNREACHABLE", "read a replication peer", &section.peer)
+            .caused_by(error)
+    };
+    let Some(peer) = peer else {
+        return Ok(PeerStep::Add(peer_config::fulfil(&[], wish).map_err(corrupt)?));
+    };
+    let (id, key) = (&peer.id, cluster_key(section));
+    if !ClusterKey::parse(&peer.config.cluster_key).is_some_and(|now| now.is_same_place(&key)) {
+        let cause = format!(
+            "it points to {:?}, not to \"{key}\"\n      mend: if nobody needs it, `weir peer remove` (what it has not \
+             shipped is gone) and `weir peer add`; else choose another id with capture.NAME.peer",
+            peer.config.cluster_key
+        );
+        return Err(
+            Fault::new(FaultKind::Config, "W-PEER-ELSEWHERE", "use the peer", id.clone()).caused_by(cause)
+        );
+    }
+    // Another spelling of the same place stays: HBase refuses a change of the key.
+    let wish = Wish { cluster_key: String::new(), ..wish.clone() };
+    let after = peer_config::fulfil(&peer.raw, &wish).map_err(corrupt)?;
+    Ok(if after == peer.raw { PeerStep::Right } else { PeerStep::Update(after) })
+}
+
+fn warn_of_tables_not_taken(section: &Capture, plan: &Plan) -> Result<(), Fault> {
+    let settings = crate::capture::settings(section)?;
+    for step in &plan.scopes {
+        let table = &step.schema.table;
+        if !settings.takes(table) {
+            eprintln!(
+                "weir: {table} is replicated, but this capture does not take it: look at tables.include and tables.exclude"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// HBase 1.x: the master has no such calls for peers, and answers an alter before it is through.
+fn by_shell(id: &str, plan: &Plan, peer: Option<&Peer>, wish: &Wish) -> Exit {
+    let mut lines = match peer {
+        None => vec![shell::add_peer(id, wish)],
+        Some(peer) => shell::update_peer(id, &peer.config, wish),
+    };
+    let scopes = plan.scopes.iter().filter(|step| !step.families.is_empty());
+    lines.extend(scopes.map(|step| shell::alter(step.schema.table.as_str(), &step.families)));
+    if lines.is_empty() {
+        say(&format!("peer {id} is right, and so are the scopes"));
+        return Exit::Done;
+    }
+    eprintln!(
+        "weir: this is HBase 1.x, where peers and scopes are its shell's job. Run these lines there, in this order; \
+         between the first and the next wait for `weir peer status --wait`:"
+    );
+    lines.iter().for_each(|line| say(line));
+    Exit::Found
+}
+
+async fn carry_out(master: &mut Master, id: &str, plan: &Plan) -> Result<(), Fault> {
+    match &plan.peer {
+        PeerStep::Right => say(&format!("peer {id} is there and right")),
+        PeerStep::Add(config) => {
+            master.add_peer(id, config).await?;
+            say(&format!("peer {id} is added; every region server has taken it up"));
+        }
+        PeerStep::Update(config) => {
+            master.update_peer(id, config).await?;
+            say(&format!("peer {id} is changed; every region server has taken it up"));
+        }
+    }
+    for ScopeStep { families, schema } in &plan.scopes {
+        if families.is_empty() {
+            say(&format!("{} is replicated already", schema.table));
+            continue;
+        }
+        master.modify_table(schema).await?;
+        say(&format!("{} is replicated now: {}", schema.table, families.join(", ")));
+    }
+    Ok(())
+}
+
+impl Plan {
+    fn show(&self, id: &str, wish: &Wish) {
+        let words: Vec<String> =
+            wish.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        match &self.peer {
+            PeerStep::Right => say(&format!("peer {id} is there and right")),
+            PeerStep::Add(_) => {
+                say(&format!("would add peer {id} to {} with {}", wish.cluster_key, words.join(", ")));
+            }
+            PeerStep::Update(_) => say(&format!("would change peer {id}: {}", words.join(", "))),
+        }
+        match &wish.filter {
+            Some(Filter::Only(names)) => say(&format!("    which is sent only {}", list(names))),
+            Some(Filter::AllBut(names)) => say(&format!("    which is sent all but {}", list(names))),
+            None => {}
+        }
+        if wish.is_serial == Some(true) {
+            say("    in strict order per region");
+        }
+        for ScopeStep { families, schema } in &self.scopes {
+            match families.as_slice() {
+                [] => say(&format!("{} is replicated already", schema.table)),
+                families => say(&format!("would run: {}", shell::alter(schema.table.as_str(), families))),
+            }
+        }
+    }
+}
+
+fn list(names: &Names) -> String {
+    let table = |one: &TableFamilies| match one.families.as_slice() {
+        [] => one.table.to_string(),
+        families => format!("{}:{}", one.table, families.join(",")),
+    };
+    let namespaces = names.namespaces.iter().map(|name| format!("namespace {name}"));
+    names.tables.iter().map(table).chain(namespaces).collect::<Vec<_>>().join(", ")
+}
+
+impl Add {
+    fn wish(&self, section: &Capture, version: (u32, u32), schemas: &[Schema]) -> Result<Wish, Fault> {
+        let mut wish = plain_wish(section);
+        if let Some(codec) = self.codec {
+            wish.settings.push((CODEC.to_owned(), codec.class().to_owned()));
+        }
+        if let Some(compressor) = self.compressor {
+            wish.settings.push((COMPRESSOR.to_owned(), compressor.class().to_owned()));
+        }
+        let tables = |words: &[String]| {
+            let tables = words.iter().map(|word| resolve(word, schemas));
+            tables.map(|table| table.map(|(_, table)| table)).collect::<Result<Vec<_>, Fault>>()
+        };
+        if !self.only_table.is_empty() || !self.only_namespace.is_empty() {
+            let names = Names { tables: tables(&self.only_table)?, namespaces: self.only_namespace.clone() };
+            wish.filter = Some(Filter::Only(names));
+        }
+        if !self.except_table.is_empty() || !self.except_namespace.is_empty() {
+            let names =
+                Names { tables: tables(&self.except_table)?, namespaces: self.except_namespace.clone() };
+            wish.filter = Some(Filter::AllBut(names));
+        }
+        wish.is_serial = self.serial.then_some(true);
+        if self.serial && version < (2, 1) {
+            return Err(wrong("--serial", "this HBase has no serial peers; they came with 2.1"));
+        }
+        let is_new_filter = !self.only_namespace.is_empty() || matches!(wish.filter, Some(Filter::AllBut(_)));
+        if is_new_filter && version < (2, 0) {
+            let cause = "this HBase knows only --only-table; namespaces and exceptions came with 2.0";
+            return Err(wrong("the filter", cause));
+        }
+        Ok(wish)
+    }
+
+    fn scopes(&self, schemas: &[Schema]) -> Result<Vec<ScopeStep>, Fault> {
+        self.table.iter().map(|word| scope_step(word, schemas)).collect()
+    }
+}
+
+/// The families of one `--table` that are not replicated yet, and the descriptor that makes them so.
+fn scope_step(word: &str, schemas: &[Schema]) -> Result<ScopeStep, Fault> {
+    let (schema, wanted) = resolve(word, schemas)?;
+    let is_wanted = |name: &[u8]| {
+        wanted.families.is_empty() || wanted.families.iter().any(|family| family.as_bytes() == name)
+    };
+    let names: Vec<&[u8]> = schema
+        .families
+        .iter()
+        .filter(|family| family.scope == 0 && is_wanted(&family.name))
+        .map(|family| family.name.as_slice())
+        .collect();
+    let families = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    let schema = schema.with_scope(&names).map_err(|error| {
+        Fault::new(FaultKind::Corrupt, "W-HBASE-MASTER", "change a table descriptor", word).caused_by(error)
+    })?;
+    Ok(ScopeStep { families, schema })
+}
+
+/// Finds the table and the families that `TABLE[:FAMILY,..]` means. `a:b` is the table `b` of namespace `a`, or else
+/// the family `b` of table `a`, whichever the source has.
+fn resolve<'a>(word: &str, schemas: &'a [Schema]) -> Result<(&'a Schema, TableFamilies), Fault> {
+    let whole = (word, "");
+    let cut = word.rsplit_once(':');
+    let readings: Vec<_> = std::iter::once(whole)
+        .chain(cut)
+        .filter_map(|(table, families)| {
+            let table = TableName::new(table).ok()?;
+            Some((schemas.iter().find(|schema| schema.table == table)?, families))
+        })
+        .collect();
+    let (schema, families) = match readings.as_slice() {
+        [] => return Err(wrong(word, "the source has no such table")),
+        [one] => *one,
+        _ => {
+            let cause = "it is a table of that namespace and a family of that table; write default:TABLE:FAMILY or NAMESPACE:TABLE:FAMILY";
+            return Err(wrong(word, cause));
+        }
+    };
+    let families: Vec<String> =
+        families.split(',').filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect();
+    if let Some(missing) = families.iter().find(|name| schema.family(name.as_bytes()).is_none()) {
+        let there: Vec<_> =
+            schema.families.iter().map(|family| String::from_utf8_lossy(&family.name).into_owned()).collect();
+        let cause = format!("{} has no family {missing:?}; it has {}", schema.table, there.join(", "));
+        return Err(wrong(word, cause));
+    }
+    Ok((schema, TableFamilies { table: schema.table.clone(), families }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_wire::cursor::put_bytes_field;
+    use weir_wire::hbase::schema::table_name;
+
+    fn schema(name: &str, families: &[&str]) -> Schema {
+        let mut message = Vec::new();
+        put_bytes_field(&mut message, 1, &table_name(&TableName::new(name).unwrap()));
+        for family in families {
+            let mut inner = Vec::new();
+            put_bytes_field(&mut inner, 1, family.as_bytes());
+            put_bytes_field(&mut message, 3, &inner);
+        }
+        Schema::parse(&message).unwrap()
+    }
+
+    #[test]
+    fn a_word_means_the_table_or_the_family_that_the_source_has() {
+        let schemas = [
+            schema("t", &["f", "g"]),
+            schema("shop:orders", &["f"]),
+            schema("both", &["x"]),
+            schema("both:x", &["f"]),
+        ];
+        let check =
+            |word: &str, expect: Result<(&str, &[&str]), &str>| match (resolve(word, &schemas), expect) {
+                (Ok((_, got)), Ok((table, families))) => {
+                    assert_eq!(
+                        (got.table.as_str(), got.families),
+                        (table, families.iter().map(|name| (*name).to_owned()).collect()),
+                        "{word}"
+                    );
+                }
+                (Err(fault), Err(words)) => assert!(fault.chain().contains(words), "{}", fault.chain()),
+                (got, _) => panic!("{word}: {:?}", got.map(|(_, got)| got)),
+            };
+        check("t", Ok(("t", &[])));
+        check("t:f", Ok(("t", &["f"])));
+        check("t:g,f", Ok(("t", &["g", "f"])));
+        check("default:t:f", Ok(("t", &["f"])));
+        check("shop:orders", Ok(("shop:orders", &[])));
+        check("shop:orders:f", Ok(("shop:orders", &["f"])));
+        check("t:x", Err("has no family \"x\"; it has f, g"));
+        check("u", Err("no such table"));
+        check("both:x", Err("default:TABLE:FAMILY"));
+        check("both:x:f", Ok(("both:x", &["f"])));
+        check("default:both:x", Ok(("both", &["x"])));
+    }
+
+    #[test]
+    fn a_version_is_read_from_its_text() {
+        let check = |text: &str, expect: (u32, u32)| {
+            assert_eq!(version(&ClusterStatus { version: text.to_owned(), servers: vec![] }), expect);
+        };
+        check("2.6.4-hadoop3", (2, 6));
+        check("1.7.2", (1, 7));
+        check("3.0.0-alpha-4", (3, 0));
+        check("", (0, 0));
+    }
+}
