@@ -17,12 +17,38 @@ use weir_testkit::table::{Replay, TableTool, replicated};
 /// How long the rest may take to arrive after the last write.
 const ARRIVE_WAIT: Duration = Duration::from_secs(120);
 
+/// What may be said on the command line.
+const USAGE: &str = "cargo x demo --real [--seconds N] [--seed N] [--headless]
+
+  --seconds N   how long the client writes (default 60)
+  --seed N      seed of what it writes (default 7)
+  --headless    end after the comparison; else the console stays until Ctrl-C";
+
+struct Arguments {
+    seconds: u64,
+    seed: u64,
+    headless: bool,
+}
+
+fn arguments() -> Option<Arguments> {
+    let mut arguments = Arguments { seconds: 60, seed: 7, headless: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--seconds" => arguments.seconds = words.next()?.parse().ok()?,
+            "--seed" => arguments.seed = words.next()?.parse().ok()?,
+            "--headless" => arguments.headless = true,
+            _ => return None,
+        }
+    }
+    (1..=3600).contains(&arguments.seconds).then_some(arguments)
+}
+
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let after = |name: &str| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
-    let seconds: u64 =
-        after("--seconds").map_or(60, |text| text.parse().expect("--seconds wants a whole number"));
-    let seed: u64 = after("--seed").map_or(7, |text| text.parse().expect("--seed wants a whole number"));
+    let Some(Arguments { seconds, seed, headless }) = arguments() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
     println!("starting Kafka 4.3.1 and HBase 2.6.4 (the first time their jars are fetched)");
     let (kafka, hbase) = (Kafka::start(), HBase::start(Line::V2_6));
     let mut tool = TableTool::start(&hbase);
@@ -46,7 +72,10 @@ fn main() -> ExitCode {
     let added =
         Command::new(&weir).args(["--config", &file, "peer", "add", "--table", "message"]).output().unwrap();
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
-    println!("console   http://127.0.0.1:{console}/   writing for {seconds} s");
+    println!(
+        "\nopen      http://127.0.0.1:{console}/\nlook at   one real region server, the table and its topic; a real \
+         client writes for {seconds} s,\n          then the table's raw scan is compared with the log, cell by cell\n"
+    );
     let started = Instant::now();
     let mut round = 0;
     while started.elapsed() < Duration::from_secs(seconds) {
@@ -71,6 +100,11 @@ fn main() -> ExitCode {
         "duplicates": replay.duplicates, "p99_ms": p99_ms,
     });
     println!("{outcome}");
+    if !headless {
+        println!("the console stays; Ctrl-C ends it");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _ = runtime.block_on(tokio::signal::ctrl_c());
+    }
     drop(process);
     if cells == expect { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }

@@ -47,9 +47,12 @@ function ceiling(value) {
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);
 }
 
-function axes({ pen, colour, left, right, top, bottom }, most, from, to, step, strong) {
-  // Labels need 64 pixels each.
-  while ((right - left) * step / (to - from) < 64) step *= 2;
+// Times that a label may stand at, in seconds; a label needs some pixels.
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600], LABEL_PIXELS = 76;
+
+function axes({ pen, colour, left, right, top, bottom }, most, from, to, strong) {
+  const room = (to - from) * LABEL_PIXELS / (right - left);
+  const step = 1000 * STEPS.find((seconds) => seconds * 1000 >= room || seconds === 600);
   pen.lineWidth = 1;
   pen.textBaseline = "middle";
   pen.textAlign = "right";
@@ -112,7 +115,7 @@ function drawChart(canvas, nowMs) {
     sum += value;
   }
   const most = ceiling(peak), step = (right - left) / columns;
-  axes(area, most, from, to, minutes * 10_000);
+  axes(area, most, from, to);
   pen.fillStyle = colour("main");
   bars(area, highest, most, step);
   hover(canvas, area, (part) => {
@@ -128,7 +131,7 @@ function drawPlay(canvas, play) {
   const area = surface(canvas), { pen, colour, left, right, top, bottom } = area;
   const slots = play.sent_by_bucket.length, from = play.first_ms, to = from + slots * play.bucket_ms;
   const most = ceiling(Math.max(...play.sent_by_bucket, ...play.counted_by_bucket)), step = (right - left) / Math.max(1, slots);
-  axes(area, most, from, to, Math.max(5000, Math.ceil(slots * play.bucket_ms / 60_000) * 5000), play.midnight_ms);
+  axes(area, most, from, to, play.midnight_ms);
   const y = (value) => bottom - (bottom - top) * value / most;
   pen.fillStyle = colour("main");
   bars(area, play.counted_by_bucket, most, step);

@@ -137,12 +137,12 @@ fn tiles(picture: &Picture) -> Vec<Tile> {
         tile(
             "Entries per second",
             units::count(totals.entries_per_s),
-            format!("{} with {} cells", units::count_of(totals.entries), units::count_of(totals.cells)),
+            format!("{} so far, {} cells", units::count_of(totals.entries), units::count_of(totals.cells)),
         ),
         tile(
             "Bytes per second",
             units::bytes(totals.bytes_per_s),
-            format!("{} taken", units::bytes_of(totals.bytes)),
+            format!("{} so far", units::bytes_of(totals.bytes)),
         ),
         tile(
             "Lag",
@@ -179,15 +179,17 @@ fn tiles(picture: &Picture) -> Vec<Tile> {
 fn play(account: &Account) -> PlayBoard {
     let sum = |name, value, level| Tile { name, value, part: None, note: String::new(), level };
     let is_whole = account.lost == 0;
+    let plays = match account.verified {
+        1 => "1 play".to_owned(),
+        plays => format!("{plays} plays"),
+    };
     let verdict = match (account.verified, is_whole) {
-        (0, _) => format!(
-            "Play {}: the account is closed at its end, when the log is read to the last record.",
-            account.number
-        ),
-        (plays, true) => {
-            format!("{plays} finished: every message sent is in the log and in its 100 ms, once.")
+        (0, _) => "The account is closed at the end of the play, when the log is read to its last record."
+            .to_owned(),
+        (_, true) => {
+            format!("{plays} checked to the end of the log: every message is there, once, in its 100 ms.")
         }
-        (plays, false) => format!("{plays} finished: messages are missing from the log."),
+        (_, false) => format!("{plays} checked to the end of the log: messages are missing."),
     };
     PlayBoard {
         sums: vec![

@@ -67,3 +67,28 @@ fn the_demonstration_loses_nothing() {
     assert_eq!(outcome["lost"], 0);
     assert!(outcome["p99_ms"].as_f64().unwrap() > 0.0, "{out}");
 }
+
+#[test]
+fn a_console_address_in_use_is_named_with_the_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, out, error) = weir(&["demo", "--listen", &address], "");
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{error}");
+    assert!(error.contains("W-LISTEN") && error.contains(&address), "{error}");
+    assert!(weir(&["explain", "W-LISTEN"], "").1.contains("weir demo --listen 127.0.0.1:0"));
+}
+
+#[test]
+fn an_interrupted_demonstration_ends_with_its_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("demo.log");
+    let words = ["demo", "--rate", "0.05", "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let mut demo =
+        weir_testkit::engine::process::Process::start("weir", env!("CARGO_BIN_EXE_weir"), &words, &log);
+    demo.wait_for("Ctrl-C");
+    assert_eq!(demo.stop(std::time::Duration::from_secs(15)), Some(0));
+    let said = std::fs::read_to_string(&log).unwrap();
+    let account = said.lines().last().unwrap();
+    assert!(account.starts_with("sent ") && account.contains("lost 0, duplicates 0"), "{said}");
+    assert!(said.contains("open      http://127.0.0.1:"), "{said}");
+}

@@ -93,9 +93,9 @@ mod real {
         assert!(moved["tables"].as_str().unwrap().contains("hbase.operation.wal"), "{}", moved["tables"]);
         assert!(moved["label"].as_str().unwrap().contains("in the last minute"), "{}", moved["label"]);
         let closed = wait(&browser, "the account of a play is closed", |page| {
-            page["verdict"].as_str().is_some_and(|verdict| verdict.contains("finished"))
+            page["verdict"].as_str().is_some_and(|verdict| verdict.contains("checked"))
         });
-        assert!(closed["verdict"].as_str().unwrap().contains("every message sent is in the log"), "{closed}");
+        assert!(closed["verdict"].as_str().unwrap().contains("every message is there, once"), "{closed}");
         assert_eq!((sum(&closed, 4), sum(&closed, 5)), (0, 0), "lost and duplicates: {}", closed["sums"]);
 
         // Enough on the chart that pictures show it; then each as a person may have it.
