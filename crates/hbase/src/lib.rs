@@ -1,8 +1,9 @@
 //! HBase over its own wire protocol, without a JVM.
 //!
 //! [`replication`] poses as the region servers of a peer cluster, [`registration`] as its ZooKeeper side,
-//! [`peers`] reads what a source cluster knows of its peers, [`master`] changes it.
+//! [`peers`] reads what a source cluster knows of its peers, [`master`] asks and changes it, [`clock`] compares times.
 
+pub mod clock;
 pub mod master;
 pub mod peers;
 pub mod registration;

@@ -97,7 +97,7 @@ pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
 /// When ZooKeeper does not answer.
 pub async fn queues(client: &Client, parent: &str, peer: &str) -> Result<Vec<Queue>, Fault> {
     let mut queues = Vec::new();
-    let alive = children(client, &format!("{parent}/rs")).await?;
+    let alive = region_servers(client, parent).await?;
     let root = format!("{parent}/replication/rs");
     for server in children(client, &root).await? {
         for name in children(client, &format!("{root}/{server}")).await? {
@@ -141,13 +141,21 @@ pub async fn announces_bulk_loads(client: &Client, parent: &str, peer: &str) -> 
     client.check_stat(&path).await.map(|stat| stat.is_some()).map_err(trouble(path))
 }
 
+/// Names of the live region servers.
+///
+/// # Errors
+/// When ZooKeeper does not answer.
+pub async fn region_servers(client: &Client, parent: &str) -> Result<Vec<String>, Fault> {
+    children(client, &format!("{parent}/rs")).await
+}
+
 /// Which region servers have taken a peer up. On 1.x, what a server writes before that never reaches the peer.
 ///
 /// # Errors
 /// When ZooKeeper does not answer.
 pub async fn up_take(client: &Client, parent: &str, peer: &str) -> Result<Vec<UpTake>, Fault> {
     let queues = queues(client, parent, peer).await?;
-    let servers = children(client, &format!("{parent}/rs")).await?;
+    let servers = region_servers(client, parent).await?;
     let has_queue = |server: &String| {
         queues.iter().any(|queue| queue.server == *server && queue.recovered_from.is_empty())
     };

@@ -93,6 +93,23 @@ pub async fn read_cluster_id(client: &Client, parent: &str) -> Result<ClusterId,
     }
 }
 
+/// The virtual region servers that are registered under the base znode of a fake cluster; none when there is no such
+/// znode.
+///
+/// # Errors
+/// `Transient` when ZooKeeper does not answer.
+pub async fn servers(client: &Client, base: &str) -> Result<Vec<ServerName>, Fault> {
+    let path = format!("{base}/rs");
+    match client.list_children(&path).await {
+        Ok(names) => Ok(names.iter().filter_map(|name| ServerName::parse(name)).collect()),
+        Err(zookeeper::Error::NoNode) => Ok(Vec::new()),
+        Err(error) => {
+            Err(Fault::new(FaultKind::Transient, "W-ZOOKEEPER-UNREACHABLE", "read what is registered", path)
+                .caused_by(error))
+        }
+    }
+}
+
 impl Registration {
     /// Registers, and keeps it so. Returns once the first try has ended, well or not; see [`Registered::state`].
     pub async fn start(self) -> Registered {

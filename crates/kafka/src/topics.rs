@@ -27,6 +27,20 @@ pub struct Topic {
     pub settings: BTreeMap<String, String>,
 }
 
+/// Room that a record needs beside its value: batch and record headers, Weir's own headers, a key of ordinary length.
+const RECORD_OVERHEAD_BYTES: i64 = 1024;
+
+/// Something about a topic that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// One sentence.
+    pub text: String,
+    /// Whether writes fail by it; otherwise it is unwise only.
+    pub is_wrong: bool,
+    /// The setting that mends it, with its value; `None` when no setting does.
+    pub setting: Option<(&'static str, i64)>,
+}
+
 /// How a topic is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSettings {
@@ -88,6 +102,20 @@ impl Topics {
         Ok(topics)
     }
 
+    /// Ids of the brokers. Blocks for at most 10 s.
+    ///
+    /// # Errors
+    /// When the brokers cannot be reached.
+    pub fn brokers(&self) -> Result<Vec<i32>, Fault> {
+        let consumer = consumer(&self.bootstrap, &self.properties)?;
+        let metadata =
+            consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| unreachable(&error, &self.bootstrap))?;
+        let mut ids: Vec<i32> =
+            metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
     /// The settings of a topic.
     ///
     /// # Errors
@@ -141,31 +169,72 @@ impl Topics {
 }
 
 impl Topic {
-    /// What is unwise about this topic, one sentence each.
+    /// What is wrong or unwise about this topic, when records have values of at most this many bytes.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn complaints(&self, value_bytes_max: usize) -> Vec<Complaint> {
         let number = |key: &str| self.settings.get(key).and_then(|value| value.parse::<i64>().ok());
-        let mut warnings = Vec::new();
+        let replicas = i64::try_from(self.replica_count).unwrap_or(i64::MAX);
+        let mut complaints = Vec::new();
         if let Some(min_insync) = number("min.insync.replicas") {
-            let replicas = i64::try_from(self.replica_count).unwrap_or(i64::MAX);
             if min_insync > replicas {
-                warnings.push(format!("min.insync.replicas is {min_insync}, but there are only {replicas} replicas: every write is refused"));
-            } else if min_insync < 2 {
-                warnings.push(
-                    "min.insync.replicas is 1: an acknowledged write can be lost with one broker".to_owned(),
-                );
+                complaints.push(Complaint {
+                    text: format!("min.insync.replicas is {min_insync}, but there are only {replicas} replicas: every write is refused"),
+                    is_wrong: true,
+                    setting: Some(("min.insync.replicas", replicas)),
+                });
+            } else if min_insync < 2 && replicas > 1 {
+                complaints.push(Complaint {
+                    text: "min.insync.replicas is 1: an acknowledged write can be lost with one broker"
+                        .to_owned(),
+                    is_wrong: false,
+                    setting: Some(("min.insync.replicas", 2)),
+                });
             }
         }
-        if self.replica_count < 2 {
-            warnings.push(format!("it has {} replica: a lost broker loses it", self.replica_count));
+        if replicas < 2 {
+            let text = format!("it has {replicas} replica: a lost broker loses it");
+            complaints.push(Complaint { text, is_wrong: false, setting: None });
         }
-        if let Some(retention) = number("retention.ms")
-            && (0..RETENTION_MS_LOW).contains(&retention)
-        {
-            warnings.push(format!(
-                "retention.ms is {retention}, less than a day: a consumer that stops overnight loses records"
-            ));
+        let needed = i64::try_from(value_bytes_max).unwrap_or(i64::MAX).saturating_add(RECORD_OVERHEAD_BYTES);
+        if let Some(most) = number("max.message.bytes").filter(|most| *most < needed) {
+            complaints.push(Complaint {
+                text: format!("max.message.bytes is {most}, less than log.part-size and its headers ({needed}): large records are refused"),
+                is_wrong: true,
+                setting: Some(("max.message.bytes", needed)),
+            });
         }
-        warnings
+        if let Some(retention) = number("retention.ms").filter(|ms| (0..RETENTION_MS_LOW).contains(ms)) {
+            complaints.push(Complaint {
+                text: format!("retention.ms is {retention}, less than a day: a consumer that stops overnight loses records"),
+                is_wrong: false,
+                setting: Some(("retention.ms", 7 * RETENTION_MS_LOW)),
+            });
+        }
+        complaints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_complained_about_with_the_setting_that_mends_it() {
+        let check =
+            |replica_count: usize, settings: &[(&str, &str)], expect: &[(bool, Option<(&str, i64)>)]| {
+                let settings =
+                    settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+                let topic = Topic { name: "t".to_owned(), partition_count: 1, replica_count, settings };
+                let got = topic.complaints(900);
+                let got: Vec<_> = got.iter().map(|one| (one.is_wrong, one.setting)).collect();
+                assert_eq!(got, expect);
+            };
+        check(3, &[("min.insync.replicas", "2"), ("retention.ms", "-1"), ("max.message.bytes", "1924")], &[]);
+        check(2, &[("min.insync.replicas", "3")], &[(true, Some(("min.insync.replicas", 2)))]);
+        check(3, &[("min.insync.replicas", "1")], &[(false, Some(("min.insync.replicas", 2)))]);
+        check(1, &[("min.insync.replicas", "1")], &[(false, None)]);
+        check(3, &[("max.message.bytes", "1923")], &[(true, Some(("max.message.bytes", 1924)))]);
+        check(3, &[("retention.ms", "3600000")], &[(false, Some(("retention.ms", 604_800_000)))]);
+        check(3, &[], &[]);
     }
 }

@@ -97,7 +97,8 @@ fn topics(config: &Config) -> Result<Exit, Fault> {
     for mut topic in client.list()? {
         let Some((name, table)) = captured::of_topic(&captures, &topic.name) else { continue };
         topic.settings = runtime.block_on(client.settings(&topic.name))?;
-        let warnings = topic.warnings();
+        let complaints = topic.complaints(config.log.part_size.as_usize());
+        let warnings: Vec<String> = complaints.into_iter().map(|complaint| complaint.text).collect();
         say(&serde_json::json!({
             "capture": name, "table": table, "topic": topic.name, "partitions": topic.partition_count,
             "replicas": topic.replica_count, "retention_ms": topic.settings.get("retention.ms"), "warnings": warnings,

@@ -105,6 +105,5 @@ async fn change(
 /// Whether a Weir is registered under the base znode.
 async fn is_served(section: &Capture) -> bool {
     let Ok(client) = registration::connect(section.peer_zookeeper()).await else { return false };
-    let path = format!("{}/rs", section.base_znode());
-    client.list_children(&path).await.is_ok_and(|servers| !servers.is_empty())
+    registration::servers(&client, &section.base_znode()).await.is_ok_and(|servers| !servers.is_empty())
 }
