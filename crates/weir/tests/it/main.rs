@@ -4,4 +4,5 @@
 
 mod command;
 mod real;
+mod watch;
 mod weir;

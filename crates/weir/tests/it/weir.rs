@@ -90,6 +90,11 @@ impl Weir {
         }
     }
 
+    /// The running process.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
     /// SIGTERM; its exit code and how long it took.
     pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
@@ -112,6 +117,16 @@ impl Weir {
 
 /// Reads a topic until its replay equals the table; panics with the difference when it never does.
 pub(crate) fn wait_until_log_is(bootstrap: &str, topic: &str, expect: &Cells) -> Vec<LogRecord> {
+    wait_until_log_is_within(bootstrap, topic, expect, DEADLINE)
+}
+
+/// The same, with a deadline.
+pub(crate) fn wait_until_log_is_within(
+    bootstrap: &str,
+    topic: &str,
+    expect: &Cells,
+    wait_max: Duration,
+) -> Vec<LogRecord> {
     let started = Instant::now();
     let mut reader =
         Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning).unwrap();
@@ -125,7 +140,7 @@ pub(crate) fn wait_until_log_is(bootstrap: &str, topic: &str, expect: &Cells) ->
         if got == *expect {
             return records;
         }
-        if started.elapsed() > DEADLINE {
+        if started.elapsed() > wait_max {
             let missing: Vec<_> =
                 expect.iter().filter(|(key, value)| got.get(*key) != Some(value)).take(5).collect();
             let extra: Vec<_> =

@@ -3,6 +3,10 @@
 //! Each file is one subject; what they share is here.
 
 mod capture;
+mod rig;
+mod sink;
+mod trouble;
+mod writes;
 
 use std::collections::HashMap;
 use weir_kafka::topics::{NewSettings, Topics};
