@@ -2,7 +2,9 @@
 //!
 //! Each file is one subject; what they share is here.
 
+mod campaigns;
 mod capture;
+mod clusters;
 mod rig;
 mod sink;
 mod trouble;

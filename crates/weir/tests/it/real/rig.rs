@@ -146,6 +146,13 @@ impl Config {
         self
     }
 
+    /// A port of its own for the newest capture section, so that it is the same after a restart.
+    pub(super) fn port(mut self, port: u16) -> Self {
+        let section = self.captures.last_mut().unwrap();
+        *section = section.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        self
+    }
+
     /// One more capture section.
     pub(super) fn and(mut self, section: String) -> Self {
         self.captures.push(section);
