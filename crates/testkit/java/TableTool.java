@@ -9,6 +9,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.Set;
 import java.util.UUID;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.hadoop.conf.Configuration;
@@ -237,7 +238,8 @@ public class TableTool {
         config.setTableCFsMap(tables);
       } else if (name.equals("namespaces")) {
         everything(config, false);
-        config.setNamespaces(new HashSet<>(Arrays.asList(value.split(","))));
+        // Peers of 1.x have no namespaces.
+        ReplicationPeerConfig.class.getMethod("setNamespaces", Set.class).invoke(config, new HashSet<>(Arrays.asList(value.split(","))));
       } else {
         config.getConfiguration().put(name, value);
       }
