@@ -1,6 +1,7 @@
 //! `cargo x ...`: the tasks of this repository. Depends on nothing of ours and builds in seconds.
 
 mod machine;
+mod soak;
 mod tidy;
 
 use std::process::{Command, ExitCode};
@@ -11,6 +12,8 @@ const HELP: &str = "cargo x TASK
                    --real: on real HBase and Kafka, with a real client writing
   test             everything, on real engines: what CI runs
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
+  soak [NAME]      the campaigns in full form (twenty kills, ten minutes without Kafka), on real engines; their
+                   figures go to docs/reliability.md. NAME: a word of the tests' names, such as outage_on_hbase_2_6
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
   sim [ARGS]       capture in the seeded simulator, with faults and without engines: --seeds N (2000), or --seed S
@@ -28,6 +31,8 @@ fn main() -> ExitCode {
         ["demo", rest @ ..] => demo(rest),
         ["test"] => test(),
         ["check"] => check(),
+        ["soak"] => soak::soak(None),
+        ["soak", name] => soak::soak(Some(name)),
         ["tidy"] => tidy::run(),
         ["drift"] => drift(false),
         ["drift", "--write"] => drift(true),

@@ -4,7 +4,9 @@
 //! Dev-dependency only. Everything here panics with a clear text when an engine does not do what it should: that is a
 //! failed test.
 
+pub mod campaign;
 pub mod engine;
+pub mod proxy;
 pub mod scale;
 pub mod sim;
 pub mod table;

@@ -76,6 +76,11 @@ impl TableTool {
         }
     }
 
+    /// Whether the client has ended.
+    pub fn is_lost(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Every version of every cell, deletes too.
     pub fn raw_scan(&mut self, table: &str) -> Vec<ScannedCell> {
         self.run(&format!("scan {table}")).iter().map(|line| parse(line)).collect()

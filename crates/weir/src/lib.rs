@@ -10,6 +10,7 @@ pub mod console;
 pub mod demo;
 pub mod exit;
 pub mod meter;
+mod open_files;
 pub mod pages;
 mod telemetry;
 pub mod timeline;

@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod client;
+mod crowd;
 mod server;

@@ -210,6 +210,8 @@ pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str,
         ("hbase.wal.provider", "filesystem".to_owned()),
         ("hbase.regionserver.handler.count", "10".to_owned()),
         ("replication.source.sleepforretries", "300".to_owned()),
+        // 2.x: a peer cannot set it, and a minute is long for a test of late answers.
+        ("replication.source.shipedits.timeout", "12000".to_owned()),
     ]
 }
 

@@ -40,6 +40,7 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         let about = format!("{} has no [capture.NAME] section", file.display());
         return Err(Fault::new(FaultKind::Config, load::CODE, "find something to run", about));
     }
+    crate::open_files::raise();
     super::runtime()?.block_on(capture_all(config))
 }
 

@@ -7,4 +7,5 @@ mod command;
 mod console;
 mod real;
 mod sim;
+mod watch;
 mod weir;

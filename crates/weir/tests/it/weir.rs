@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use weir_kafka::reader::{LogRecord, Reader, Start};
-use weir_testkit::engine::process::{Process, free_port};
+use weir_testkit::engine::process::Process;
 use weir_testkit::table::{Cells, Replay};
 
 /// How long anything may take that a test waits for.
@@ -21,13 +21,11 @@ pub(crate) struct Weir {
 }
 
 impl Weir {
-    /// A folder with this configuration; `CONSOLE` in it becomes a free port.
+    /// A folder with this configuration; `CONSOLE` in it becomes a port that is found out at each start.
     pub(crate) fn new(config: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("weir-run-").tempdir().unwrap();
-        let console = free_port();
-        std::fs::write(folder.path().join("weir.toml"), config.replace("CONSOLE", &console.to_string()))
-            .unwrap();
-        Self { process: None, folder, console, starts: 0 }
+        std::fs::write(folder.path().join("weir.toml"), config.replace("CONSOLE", "0")).unwrap();
+        Self { process: None, folder, console: 0, starts: 0 }
     }
 
     fn log(&self) -> PathBuf {
@@ -41,7 +39,11 @@ impl Weir {
         let config = self.folder.path().join("weir.toml").display().to_string();
         let arguments = ["run".to_owned(), "--config".to_owned(), config];
         let process = Process::start("weir", env!("CARGO_BIN_EXE_weir"), &arguments, &self.log());
-        self.process.insert(process).wait_for("ready");
+        const READY: &str = "ready console=http://127.0.0.1:";
+        self.process.insert(process).wait_for(READY);
+        let log = std::fs::read_to_string(self.log()).unwrap();
+        let port = log.split(READY).nth(1).unwrap().split('/').next().unwrap();
+        self.console = port.parse().unwrap();
         let started = Instant::now();
         while !self.get("/readyz").starts_with("HTTP/1.1 200") {
             assert!(started.elapsed() < DEADLINE, "weir is not ready: {}", self.get("/readyz"));
@@ -90,6 +92,11 @@ impl Weir {
         }
     }
 
+    /// The running process.
+    pub(crate) fn process(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
     /// SIGTERM; its exit code and how long it took.
     pub(crate) fn stop(&mut self) -> (Option<i32>, Duration) {
         let started = Instant::now();
@@ -112,6 +119,16 @@ impl Weir {
 
 /// Reads a topic until its replay equals the table; panics with the difference when it never does.
 pub(crate) fn wait_until_log_is(bootstrap: &str, topic: &str, expect: &Cells) -> Vec<LogRecord> {
+    wait_until_log_is_within(bootstrap, topic, expect, DEADLINE)
+}
+
+/// The same, with a deadline.
+pub(crate) fn wait_until_log_is_within(
+    bootstrap: &str,
+    topic: &str,
+    expect: &Cells,
+    wait_max: Duration,
+) -> Vec<LogRecord> {
     let started = Instant::now();
     let mut reader =
         Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning).unwrap();
@@ -125,7 +142,7 @@ pub(crate) fn wait_until_log_is(bootstrap: &str, topic: &str, expect: &Cells) ->
         if got == *expect {
             return records;
         }
-        if started.elapsed() > DEADLINE {
+        if started.elapsed() > wait_max {
             let missing: Vec<_> =
                 expect.iter().filter(|(key, value)| got.get(*key) != Some(value)).take(5).collect();
             let extra: Vec<_> =

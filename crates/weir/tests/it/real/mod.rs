@@ -2,7 +2,13 @@
 //!
 //! Each file is one subject; what they share is here.
 
+mod campaigns;
 mod capture;
+mod clusters;
+mod rig;
+mod sink;
+mod trouble;
+mod writes;
 
 use std::collections::HashMap;
 use weir_kafka::topics::{NewSettings, Topics};
