@@ -2,4 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod batch;
 mod embedded;
+mod real;

@@ -2,5 +2,7 @@
 
 pub mod hbase;
 pub mod kafka;
+pub mod kafka_secured;
+pub mod kafka_tool;
 pub mod maven;
 pub mod process;
