@@ -6,7 +6,7 @@
 
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString, c_int, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,6 +104,93 @@ pub(crate) struct Message<'a> {
     pub(crate) timestamp_ms: i64,
 }
 
+/// The arguments of `rd_kafka_produceva`: made once per run of one flight, changed in place from message to message.
+///
+/// One call a message, because librdkafka's batch call carries neither headers nor timestamps.
+pub(crate) struct Run {
+    client: *mut sys::rd_kafka_t,
+    flight: *mut Flight,
+    arguments: [sys::rd_kafka_vu_t; 7],
+}
+
+impl Run {
+    pub(crate) fn new(handle: &Handle, flight: *mut Flight) -> Self {
+        use sys::rd_kafka_vtype_t as Kind;
+        const KINDS: [Kind; 7] = [
+            Kind::RD_KAFKA_VTYPE_RKT,
+            Kind::RD_KAFKA_VTYPE_PARTITION,
+            Kind::RD_KAFKA_VTYPE_KEY,
+            Kind::RD_KAFKA_VTYPE_VALUE,
+            Kind::RD_KAFKA_VTYPE_TIMESTAMP,
+            Kind::RD_KAFKA_VTYPE_OPAQUE,
+            Kind::RD_KAFKA_VTYPE_HEADERS,
+        ];
+        // SAFETY: a union of plain data, whose zero is valid; `hand_over` sets the member that each type names.
+        let mut arguments = KINDS.map(|vtype| sys::rd_kafka_vu_t { vtype, ..unsafe { std::mem::zeroed() } });
+        arguments[5].u.ptr = flight.cast();
+        Self { client: handle.client, flight, arguments }
+    }
+
+    /// Hands one message over. A refused one is reported at once.
+    pub(crate) fn hand_over<'h>(
+        &mut self,
+        topic: &Topic,
+        message: &Message<'_>,
+        headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
+    ) {
+        let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+            ptr: bytes.as_ptr().cast::<c_void>().cast_mut(),
+            size: bytes.len(),
+        };
+        let list = header_list(headers);
+        let [of_topic, partition, key, value, timestamp, _, of_headers] = &mut self.arguments;
+        of_topic.u.rkt = topic.topic;
+        partition.u.i32_ = message.partition;
+        key.u.mem = memory(message.key);
+        value.u.mem = memory(message.value);
+        timestamp.u.i64_ = message.timestamp_ms;
+        of_headers.u.headers = list;
+        // SAFETY: each argument has the member that its type names; a null list means none. Topic and handle are
+        // alive. librdkafka copies the key; the value is in the flight's arena, which lives until the last report.
+        unsafe {
+            let error = sys::rd_kafka_produceva(self.client, self.arguments.as_ptr(), self.arguments.len());
+            if !error.is_null() {
+                let code = sys::rd_kafka_error_code(error);
+                sys::rd_kafka_error_destroy(error);
+                if !list.is_null() {
+                    // On failure the list stays ours.
+                    sys::rd_kafka_headers_destroy(list);
+                }
+                report(self.flight, 1, Some(code));
+            }
+        }
+    }
+}
+
+/// A list that the message will own; null when there is nothing to list. librdkafka copies names and values.
+fn header_list<'h>(
+    headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
+) -> *mut sys::rd_kafka_headers_t {
+    if headers.len() == 0 {
+        return ptr::null_mut();
+    }
+    // SAFETY: the list is new and ours; names and values are passed with their lengths.
+    unsafe {
+        // With its exact size: a list that grows costs a second allocation.
+        let list = sys::rd_kafka_headers_new(headers.len());
+        for (name, value) in headers {
+            sys::rd_kafka_header_add(
+                list,
+                name.as_ptr().cast(),
+                name.len().cast_signed(),
+                value.as_ptr().cast(),
+                value.len().cast_signed(),
+            );
+        }
+        list
+    }
+}
+
 impl Handle {
     /// A producer by this configuration.
     pub(crate) fn new(config: &ClientConfig) -> Result<Self, String> {
@@ -160,99 +247,6 @@ impl Handle {
             }
             topic.partition_count = partition_count;
             Ok(topic)
-        }
-    }
-
-    /// Hands a run of messages without headers over, in order. Refused ones are reported at once.
-    pub(crate) fn produce_run(&self, topic: &Topic, flight: *mut Flight, run: &[Message<'_>]) {
-        for chunk in run.chunks(c_int::MAX as usize) {
-            // SAFETY: `rd_kafka_message_t` is plain data; zero is its empty value.
-            let empty: sys::rd_kafka_message_t = unsafe { std::mem::zeroed() };
-            let mut messages: Vec<sys::rd_kafka_message_t> = chunk
-                .iter()
-                .map(|message| sys::rd_kafka_message_t {
-                    partition: message.partition,
-                    payload: message.value.as_ptr().cast::<c_void>().cast_mut(),
-                    len: message.value.len(),
-                    key: message.key.as_ptr().cast::<c_void>().cast_mut(),
-                    key_len: message.key.len(),
-                    _private: flight.cast(),
-                    ..empty
-                })
-                .collect();
-            // SAFETY: payloads and keys are in the flight's arena, which lives until the last report; without
-            // F_COPY and F_FREE librdkafka only reads them. The array has the length that is passed.
-            let taken = unsafe {
-                sys::rd_kafka_produce_batch(
-                    topic.topic,
-                    0,
-                    sys::RD_KAFKA_MSG_F_PARTITION,
-                    messages.as_mut_ptr(),
-                    c_int::try_from(messages.len()).expect("chunks are at most c_int::MAX long"),
-                )
-            };
-            if usize::try_from(taken).unwrap_or_default() < messages.len() {
-                for message in
-                    messages.iter().filter(|message| message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR)
-                {
-                    // SAFETY: a refused message gets no report of its own.
-                    unsafe { report(flight, 1, Some(message.err)) };
-                }
-            }
-        }
-    }
-
-    /// Hands one message with headers over. A refused one is reported at once.
-    pub(crate) fn produce_one<'h>(
-        &self,
-        topic: &Topic,
-        flight: *mut Flight,
-        message: &Message<'_>,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
-    ) {
-        use sys::rd_kafka_vtype_t as Kind;
-        // SAFETY: zeroed unions of plain data; each entry sets the member that its type names. Header names and
-        // values are copied by librdkafka; key and value live in the flight's arena until the last report.
-        unsafe {
-            let list = sys::rd_kafka_headers_new(6);
-            for (name, value) in headers {
-                sys::rd_kafka_header_add(
-                    list,
-                    name.as_ptr().cast(),
-                    name.len().cast_signed(),
-                    value.as_ptr().cast(),
-                    value.len().cast_signed(),
-                );
-            }
-            let entry = |kind: Kind| sys::rd_kafka_vu_t { vtype: kind, ..std::mem::zeroed() };
-            let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
-                ptr: bytes.as_ptr().cast::<c_void>().cast_mut(),
-                size: bytes.len(),
-            };
-            let mut parts = [
-                entry(Kind::RD_KAFKA_VTYPE_RKT),
-                entry(Kind::RD_KAFKA_VTYPE_PARTITION),
-                entry(Kind::RD_KAFKA_VTYPE_KEY),
-                entry(Kind::RD_KAFKA_VTYPE_VALUE),
-                entry(Kind::RD_KAFKA_VTYPE_TIMESTAMP),
-                entry(Kind::RD_KAFKA_VTYPE_OPAQUE),
-                entry(Kind::RD_KAFKA_VTYPE_HEADERS),
-            ];
-            parts[0].u.rkt = topic.topic;
-            parts[1].u.i32_ = message.partition;
-            parts[2].u.mem = memory(message.key);
-            parts[3].u.mem = memory(message.value);
-            parts[4].u.i64_ = message.timestamp_ms;
-            parts[5].u.ptr = flight.cast();
-            parts[6].u.headers = list;
-            let error = sys::rd_kafka_produceva(self.client, parts.as_ptr(), parts.len());
-            if !error.is_null() {
-                let code = sys::rd_kafka_error_code(error);
-                sys::rd_kafka_error_destroy(error);
-                // On failure the header list stays ours.
-                sys::rd_kafka_headers_destroy(list);
-                report(flight, 1, Some(code));
-            }
         }
     }
 

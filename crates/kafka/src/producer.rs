@@ -3,7 +3,7 @@
 //! A batch is queued whole before [`LogWriter::append`] returns. Its bytes are not copied: the arena stays until the
 //! last delivery report.
 
-use crate::ffi::{Flight, Handle, Message, Served, Topic};
+use crate::ffi::{Flight, Handle, Message, Run, Served, Topic};
 use crate::known_topics::KnownTopics;
 use crate::{partition, parts};
 use rdkafka::config::ClientConfig;
@@ -342,48 +342,26 @@ fn launch(
     part_bytes_max: usize,
 ) {
     crate::ffi::with_flight(flight, |pointer, batch| {
-        let mut run: Vec<Message<'_>> = Vec::new();
-        let mut run_topic = 0;
+        let mut run = Run::new(handle, pointer);
         for (topic_index, partition, index) in placed {
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
             let (key, value) = (batch.bytes(&record.key), batch.bytes(&record.value));
             let message =
                 |value| Message { partition: *partition, key, value, timestamp_ms: record.timestamp_ms };
-            let is_cut = value.len() > part_bytes_max;
-            if record.headers.is_empty() && !is_cut {
-                if run_topic != *topic_index {
-                    handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
-                    run.clear();
-                    run_topic = *topic_index;
-                }
-                run.push(message(value));
-                continue;
-            }
-            // Order within the partition: what waits in the run goes first.
-            if !run.is_empty() {
-                handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
-                run.clear();
-            }
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
                 .map(|header| (header.name, batch.bytes(&header.value)));
-            if is_cut {
-                for (part, bytes) in parts::cut(value, part_bytes_max) {
-                    let text = part.header();
-                    let mut all: Vec<(&str, &[u8])> = Vec::with_capacity(record.headers.len() + 1);
-                    for (name, value) in headers.clone() {
-                        all.push((name, value));
-                    }
-                    all.push((parts::HEADER, text.as_bytes()));
-                    handle.produce_one(topic, pointer, &message(bytes), all.into_iter());
-                }
-            } else {
-                handle.produce_one(topic, pointer, &message(value), headers);
+            if value.len() <= part_bytes_max {
+                run.hand_over(topic, &message(value), headers);
+                continue;
             }
-        }
-        if !run.is_empty() {
-            handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
+            for (part, bytes) in parts::cut(value, part_bytes_max) {
+                let text = part.header();
+                let mut all: Vec<(&str, &[u8])> = headers.clone().collect();
+                all.push((parts::HEADER, text.as_bytes()));
+                run.hand_over(topic, &message(bytes), all.into_iter());
+            }
         }
     });
 }

@@ -5,8 +5,23 @@
 /// A source cuts its batches at 0.95 x `hbase.ipc.max.request.size` (256 MiB); the rest is room for headers.
 pub const FRAME_BYTES_MAX: usize = 272 * 1024 * 1024;
 
-/// Bytes of calls in flight per process, unless the configuration says otherwise.
+/// Memory of calls in flight per process, unless the configuration says otherwise.
 pub const IN_FLIGHT_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// Memory of a record in flight beside its bytes: its span, and librdkafka's message (READ: 208 bytes and the
+/// allocator's rounding).
+pub const RECORD_OVERHEAD_BYTES: usize = 288;
+
+/// Memory of a record header in flight beside its bytes: its span, and librdkafka's list and header (READ: three
+/// allocations).
+pub const HEADER_OVERHEAD_BYTES: usize = 208;
+
+/// Memory that a frame is expected to take while it is in flight, as a multiple of its own bytes, before a connection
+/// has seen one. Small entries weigh the most: 100-byte entries with a header take 3.8 times their frame.
+pub const FRAME_WEIGHT_FIRST: usize = 4;
+
+/// The largest multiple that a connection expects of its next frame because of the last one.
+pub const FRAME_WEIGHT_MAX: usize = 16;
 
 /// Time in which a started frame must arrive whole, in milliseconds: a stalled peer must not hold the budget.
 pub const FRAME_WAIT_MS_MAX: u64 = 60_000;

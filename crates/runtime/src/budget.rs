@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Bytes per permit: tokio's semaphore counts in `u32`, and bytes need no finer step.
 const UNIT_BYTES: usize = 1024;
@@ -10,26 +10,41 @@ const UNIT_BYTES: usize = 1024;
 /// A budget of bytes. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget {
-    units: Arc<Semaphore>,
-    units_max: u32,
-    waiting: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    units: Semaphore,
+    units_max: usize,
+    /// Units that are used beyond the bound: what comes back pays these first.
+    owed: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 /// Bytes taken from a budget; dropping gives them back.
 #[derive(Debug)]
 pub struct Taken {
-    _permit: OwnedSemaphorePermit,
+    shared: Arc<Shared>,
+    units: usize,
+}
+
+fn units_of(bytes: usize) -> usize {
+    bytes.div_ceil(UNIT_BYTES)
 }
 
 impl Budget {
     /// A budget of `bytes_max` bytes (rounded up to KiB).
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        let units_max = u32::try_from(bytes_max.div_ceil(UNIT_BYTES).max(1)).unwrap_or(u32::MAX >> 3);
+        let units_max = units_of(bytes_max).clamp(1, u32::MAX as usize >> 3);
         Self {
-            units: Arc::new(Semaphore::new(units_max as usize)),
-            units_max,
-            waiting: Arc::new(AtomicUsize::new(0)),
+            shared: Arc::new(Shared {
+                units: Semaphore::new(units_max),
+                units_max,
+                owed: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
+            }),
         }
     }
 
@@ -38,31 +53,76 @@ impl Budget {
     /// # Panics
     /// Never: the semaphore is not closed.
     pub async fn take(&self, bytes: usize) -> Taken {
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units_max);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        let permit =
-            Arc::clone(&self.units).acquire_many_owned(units).await.expect("the budget is never closed");
+        let shared = &self.shared;
+        let units = units_of(bytes).min(shared.units_max);
+        shared.waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(&shared.waiting);
+        let count = u32::try_from(units).expect("the bound is below u32::MAX");
+        shared.units.acquire_many(count).await.expect("the budget is never closed").forget();
         drop(waiting);
-        Taken { _permit: permit }
+        Taken { shared: Arc::clone(shared), units }
     }
 
-    /// Bytes in flight now.
+    /// Bytes in flight now; over the bound for a moment, when calls turned out heavier than what was taken for them.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        (self.units_max as usize - self.units.available_permits().min(self.units_max as usize)) * UNIT_BYTES
+        let free = self.shared.units.available_permits().min(self.shared.units_max);
+        (self.shared.units_max - free + self.shared.owed.load(Ordering::Relaxed)) * UNIT_BYTES
     }
 
     /// The bound in bytes.
     #[must_use]
-    pub const fn bytes_max(&self) -> usize {
-        self.units_max as usize * UNIT_BYTES
+    pub fn bytes_max(&self) -> usize {
+        self.shared.units_max * UNIT_BYTES
     }
 
     /// How many callers wait for bytes now.
     #[must_use]
     pub fn waiting_count(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+}
+
+impl Taken {
+    /// Corrects an estimate: from now on exactly these bytes are taken.
+    ///
+    /// Never waits, or calls that each need a little more would wait for each other: what is not free is owed, and
+    /// nobody takes anything before that is paid.
+    pub fn settle(&mut self, bytes: usize) {
+        let units = units_of(bytes);
+        if units <= self.units {
+            self.shared.give_back(self.units - units);
+        } else {
+            let more = units - self.units;
+            let now = more.min(self.shared.units.available_permits());
+            let count = u32::try_from(now).expect("the bound is below u32::MAX");
+            let owed = match self.shared.units.try_acquire_many(count) {
+                Ok(permit) => {
+                    permit.forget();
+                    more - now
+                }
+                // Somebody was faster.
+                Err(_) => more,
+            };
+            self.shared.owed.fetch_add(owed, Ordering::AcqRel);
+        }
+        self.units = units;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.shared.give_back(self.units);
+    }
+}
+
+impl Shared {
+    fn give_back(&self, units: usize) {
+        let before = self
+            .owed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owed| Some(owed.saturating_sub(units)))
+            .expect("the closure always gives a value");
+        self.units.add_permits(units - before.min(units));
     }
 }
 
@@ -96,6 +156,31 @@ mod tests {
         assert_eq!(budget.used_bytes(), budget.bytes_max());
         drop(giant);
         assert_eq!((budget.used_bytes(), budget.waiting_count()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_heavier_is_owed_and_paid_before_anybody_takes_more() {
+        let budget = Budget::new(10 * 1024);
+        let (mut first, mut second) = (budget.take(4 * 1024).await, budget.take(4 * 1024).await);
+        first.settle(5 * 1024);
+        second.settle(12 * 1024);
+        assert_eq!(budget.used_bytes(), 17 * 1024);
+        drop(first);
+        assert_eq!(budget.used_bytes(), 12 * 1024);
+        let waiting = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.take(1).await }
+        });
+        while budget.waiting_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        second.settle(10 * 1024);
+        tokio::task::yield_now().await;
+        assert_eq!(budget.waiting_count(), 1, "the debt is paid and nothing is free");
+        second.settle(1024);
+        drop((second, waiting.await.unwrap()));
+        assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(budget.shared.units.available_permits(), 10);
     }
 
     #[tokio::test]

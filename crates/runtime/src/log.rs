@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
-use weir_model::{Fault, TopicName};
+use weir_model::{Fault, TopicName, limits};
 
 /// A boxed promise. Ports are called once per batch, so the box costs nothing.
 pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>>;
@@ -49,6 +49,19 @@ pub struct RecordBatch {
 }
 
 impl RecordBatch {
+    /// Bytes of memory that the batch takes until the log has answered.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        // The log's client keeps keys and header values a second time.
+        let copied = |range: &Range<u32>| range.len();
+        let copies: usize = self.records.iter().map(|record| copied(&record.key)).sum::<usize>()
+            + self.headers.iter().map(|header| copied(&header.value)).sum::<usize>();
+        self.arena.len()
+            + copies
+            + self.records.len() * limits::RECORD_OVERHEAD_BYTES
+            + self.headers.len() * limits::HEADER_OVERHEAD_BYTES
+    }
+
     /// Bytes of a range of the arena.
     ///
     /// # Panics

@@ -24,6 +24,9 @@ use weir_wire::hbase::zk::ServerName;
 /// Time that a shut-down may take, all in all.
 pub const DRAIN_WAIT: Duration = Duration::from_secs(8);
 
+/// Bytes of a record that are not in its entry's frame: the header `weir`, the source's id.
+const RECORD_EXTRA_BYTES: usize = 128;
+
 /// A picture of what one table has brought, for the console.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TableBoard {
@@ -176,8 +179,10 @@ fn refusal(error: &Refusal) -> Fault {
 impl Handler for Path {
     fn replicate(&self, call: ReplicateCall<'_>) -> Promise {
         let mut batch = RecordBatch::default();
-        batch.arena.reserve(call.frame_bytes + call.frame_bytes / 4);
+        // Room for what a record has and its entry has not; a guess too low costs a copy of all.
+        batch.arena.reserve(call.frame_bytes + call.request.entry_count() * RECORD_EXTRA_BYTES);
         batch.records.reserve(call.request.entry_count());
+        batch.headers.reserve(call.request.entry_count());
         let report = match self.capture.route(self.source, call.request, &mut batch) {
             Ok(report) => report,
             Err(error) => {
@@ -191,6 +196,7 @@ impl Handler for Path {
             self.meter.write_times.add(&write_times, now_ms());
             return Box::pin(std::future::ready(Answer::Done));
         }
+        call.weight.set(batch.in_flight_bytes());
         let durable = self.log.append(batch);
         self.count(&report);
         let (name, meter, board) = (self.name.clone(), self.meter.clone(), Arc::clone(&self.board));

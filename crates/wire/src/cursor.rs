@@ -216,6 +216,17 @@ impl<'a> Cursor<'a> {
     /// When it does not end within ten bytes or the input.
     #[inline]
     pub fn varint(&mut self, what: &'static str) -> Result<u64, WireError> {
+        // Tags and most lengths are one byte.
+        if let [byte, rest @ ..] = self.rest
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint(what)
+    }
+
+    fn long_varint(&mut self, what: &'static str) -> Result<u64, WireError> {
         let mut value = 0u64;
         for (place, byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * place);

@@ -41,17 +41,28 @@ pub fn encode(out: &mut Vec<u8>, source: &str, encoded_region: &[u8], sequence: 
 }
 
 fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+    /// `00` to `99`: half as many divisions.
+    const PAIRS: [[u8; 2]; 100] = {
+        let mut pairs = [[0; 2]; 100];
+        let mut pair = 0;
+        while pair < 100 {
+            pairs[pair] = [b'0' + (pair / 10) as u8, b'0' + (pair % 10) as u8];
+            pair += 1;
+        }
+        pairs
+    };
     // u64::MAX has twenty digits.
     let mut digits = [0; 20];
     let mut start = digits.len();
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        start -= 1;
+    for place in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
+        *place = PAIRS[(number % 100) as usize];
+        number /= 100;
+        start -= 2;
         if number == 0 {
             break;
         }
     }
+    start += usize::from(digits.get(start) == Some(&b'0') && start < digits.len() - 1);
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
@@ -84,9 +95,13 @@ mod tests {
     #[test]
     fn the_header_reads_what_it_writes() {
         let source = ClusterId { most: 1, least: 2 };
-        for (sequence, write_time_ms) in [(0, 9), (10, 1_767_225_600_000), (u64::MAX, u64::MAX)] {
+        for (sequence, write_time_ms) in
+            [(0, 9), (10, 1_767_225_600_000), (99, 100), (101, 999), (1000, 20_005), (u64::MAX, u64::MAX)]
+        {
             let mut out = Vec::new();
             encode(&mut out, &source.to_string(), b"0123abcd", sequence, write_time_ms);
+            let text = format!("1/{source}/0123abcd/{sequence}/{write_time_ms}");
+            assert_eq!(String::from_utf8_lossy(&out), text);
             let expect = Identity { source, encoded_region: "0123abcd", sequence, write_time_ms };
             assert_eq!(parse(&out), Ok(expect), "{}", String::from_utf8_lossy(&out));
         }

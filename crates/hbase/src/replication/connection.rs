@@ -5,7 +5,7 @@
 //! any two halves: sockets in production, pipes in the simulator.
 
 use super::stats::{Stats, add};
-use super::{Answer, Handler, Promise, RETRY_CLASS, Refused, ReplicateCall, ServerConfig, Source};
+use super::{Answer, Handler, Promise, RETRY_CLASS, Refused, ReplicateCall, ServerConfig, Source, Weight};
 use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ where
         slots: Arc::new(Semaphore::new(limits::CALLS_PER_CONNECTION_MAX)),
         stop: stop.clone(),
         shared: Arc::clone(&shared),
+        frame_weight: limits::FRAME_WEIGHT_FIRST,
     };
     let mut stopped = stop;
     let end = tokio::select! {
@@ -116,6 +117,8 @@ struct Connection<R> {
     slots: Arc<Semaphore>,
     stop: Stop,
     shared: Arc<Shared>,
+    /// What the next frame is expected to weigh, as a multiple of its bytes: as much as the last one did.
+    frame_weight: usize,
 }
 
 /// What the connection header settled.
@@ -150,22 +153,42 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         loop {
             let Some(len) = self.read_frame_len().await? else { continue };
             // The order matters: budget first, bytes after. A spent budget leaves them in the socket.
-            let taken = self.shared.budget.take(len).await;
-            let mut frame = vec![0; len];
-            self.fill(&mut frame).await?;
+            let taken = self.shared.budget.take(len.saturating_mul(self.frame_weight)).await;
+            let frame = self.read_frame(len).await?;
             self.take_call(&settled, &frame, taken).await?;
         }
+    }
+
+    /// Reads a frame, within the time that it may take.
+    async fn read_frame(&mut self, len: usize) -> Result<Vec<u8>, End> {
+        let mut frame = Vec::with_capacity(len);
+        let mut rest = (&mut self.reader).take(len as u64);
+        let read = async {
+            while frame.len() < len {
+                if rest.read_buf(&mut frame).await? == 0 {
+                    return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+                }
+            }
+            Ok(())
+        };
+        let read = timeout(self.shared.config.frame_wait, read).await;
+        match read {
+            Ok(read) => Ok(read.map(|()| frame)?),
+            Err(_) => Err(self.stalled()),
+        }
+    }
+
+    fn stalled(&self) -> End {
+        self.shared.stats.refuse(Refused::Stalled);
+        tracing::warn!(source = %self.address, "a frame began and did not end in time");
+        End::Closed
     }
 
     /// Fills the buffer, within the time that a frame may take.
     async fn fill(&mut self, buffer: &mut [u8]) -> Result<(), End> {
         match timeout(self.shared.config.frame_wait, self.reader.read_exact(buffer)).await {
             Ok(read) => Ok(read.map(|_| ())?),
-            Err(_) => {
-                self.shared.stats.refuse(Refused::Stalled);
-                tracing::warn!(source = %self.address, "a frame began and did not end in time");
-                Err(End::Closed)
-            }
+            Err(_) => Err(self.stalled()),
         }
     }
 
@@ -241,7 +264,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     /// Takes one frame. An error of its outer layer ends the connection; an error inside it only answers the call.
-    async fn take_call(&mut self, settled: &Settled, frame: &[u8], taken: Taken) -> Result<(), End> {
+    async fn take_call(&mut self, settled: &Settled, frame: &[u8], mut taken: Taken) -> Result<(), End> {
         let call = call::parse_call(frame).map_err(|error| {
             let class = "org.apache.hadoop.hbase.DoNotRetryIOException";
             End::Fatal(Refused::Malformed, RemoteException::fatal(class, error.to_string()))
@@ -279,12 +302,16 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         if is_overlap {
             tracing::warn!(source = %self.address, "a source repeats a call whose first attempt still runs");
         }
+        let weight = Weight::new(frame.len());
         let promise = self.shared.handler.replicate(ReplicateCall {
             source: &settled.source,
             request: &request,
             frame_bytes: frame.len(),
             deadline,
+            weight: &weight,
         });
+        taken.settle(weight.bytes());
+        self.frame_weight = weight.bytes().div_ceil(frame.len().max(1)).clamp(1, limits::FRAME_WEIGHT_MAX);
         add(&self.shared.stats.calls_open, 1);
         let open = Open {
             call_id: call.header.call_id,

@@ -13,6 +13,7 @@ pub use stats::{Refused, Snapshot, SourceSnapshot, Stats};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 use weir_wire::hbase::call::RemoteException;
 use weir_wire::hbase::replication::ReplicateRequest;
@@ -42,6 +43,29 @@ pub struct ReplicateCall<'a> {
     pub frame_bytes: usize,
     /// When the answer is due at the latest.
     pub deadline: Instant,
+    /// What the call weighs in memory until its promise resolves.
+    pub weight: &'a Weight,
+}
+
+/// Memory of a call in flight. It is the frame's bytes unless the handler knows better.
+#[derive(Debug)]
+pub struct Weight {
+    bytes: AtomicUsize,
+}
+
+impl Weight {
+    fn new(frame_bytes: usize) -> Self {
+        Self { bytes: AtomicUsize::new(frame_bytes) }
+    }
+
+    /// Says what the call weighs; the budget is charged with it.
+    pub fn set(&self, bytes: usize) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 /// What a call came to.

@@ -1,5 +1,6 @@
 //! The producer against librdkafka's mock cluster, faults included.
 
+use crate::batch::{DEADLINE, push};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,25 +8,7 @@ use weir_kafka::embedded::EmbeddedLog;
 use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_kafka::reader::{LogRecord, Reader, Start};
 use weir_model::{FaultKind, TopicName};
-use weir_runtime::log::{HeaderSpan, LogWriter, RecordBatch, RecordSpan};
-
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Adds a record; with a header when `header` is not empty.
-fn push(batch: &mut RecordBatch, key: &[u8], value: &[u8], header: &str) {
-    let mut put = |bytes: &[u8]| {
-        let start = batch.arena.len() as u32;
-        batch.arena.extend_from_slice(bytes);
-        start..batch.arena.len() as u32
-    };
-    let (key, value, text) = (put(key), put(value), put(header.as_bytes()));
-    let first = batch.headers.len() as u32;
-    if !header.is_empty() {
-        batch.headers.push(HeaderSpan { name: "weir.seq", value: text });
-    }
-    let headers = first..batch.headers.len() as u32;
-    batch.records.push(RecordSpan { topic: 0, key, value, headers, timestamp_ms: 1_700_000_000_000 });
-}
+use weir_runtime::log::{LogWriter, RecordBatch};
 
 fn start(log: &EmbeddedLog, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, TopicName) {
     let topic = TopicName::new("t").unwrap();
@@ -161,4 +144,56 @@ fn settings_that_would_break_the_promise_are_refused() {
     config.properties.insert("no.such.setting".to_owned(), "1".to_owned());
     let fault = Producer::start(config).unwrap_err();
     assert!(fault.chain().contains("no.such.setting"), "{}", fault.chain());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_beyond_repair_is_replaced_and_the_repeated_batch_arrives() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |_| {});
+    let batch = |value: &[u8]| {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        push(&mut batch, b"k", value, "");
+        batch
+    };
+    producer.append(batch(b"1")).await.unwrap();
+    // What a broker says when it has lost records in between: librdkafka then refuses to write ever again.
+    let broken = [Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER];
+    log.cluster().request_errors(rdkafka::types::RDKafkaApiKey::Produce, &broken);
+    let mut failed = 0;
+    for value in [b"2", b"3"] {
+        // As a source does: the same batch until it is taken.
+        tokio::time::timeout(DEADLINE, async {
+            while producer.append(batch(value)).await.is_err() {
+                failed += 1;
+            }
+        })
+        .await
+        .unwrap();
+    }
+    assert!(failed > 0, "the broker's answer was no error");
+    assert_eq!(producer.stats().replaced.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let values: Vec<Vec<u8>> = read(&log).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, [b"1", b"2", b"3"]);
+}
+
+#[test]
+fn the_build_knows_every_login_and_compression_that_the_manual_names() {
+    let native = rdkafka::ClientConfig::new().create_native_config().unwrap();
+    let features = native.get("builtin.features").unwrap();
+    let features: Vec<&str> = features.trim_end_matches('\0').split(',').collect();
+    for feature in [
+        "ssl",
+        "sasl",
+        "sasl_plain",
+        "sasl_scram",
+        "sasl_gssapi",
+        "sasl_oauthbearer",
+        "oidc",
+        "gzip",
+        "snappy",
+        "lz4",
+        "zstd",
+    ] {
+        assert!(features.contains(&feature), "{feature} is not in {features:?}");
+    }
 }

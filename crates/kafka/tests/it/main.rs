@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod batch;
 mod embedded;
+mod real;
 mod topics;

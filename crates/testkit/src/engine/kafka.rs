@@ -2,7 +2,7 @@
 
 use super::maven::{Dependency, class_path, report};
 use super::process::{Process, free_port, java};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -65,16 +65,7 @@ impl Kafka {
         );
         std::fs::write(folder.path().join("server.properties"), settings).expect("the folder is writable");
         let settings = folder.path().join("server.properties");
-        let formatted = Command::new("java")
-            .args(java(
-                256,
-                &class_path,
-                &["kafka.tools.StorageTool", "format", "-t", "d2Vpci10ZXN0LWtyYWZ0MQ", "-c"],
-            ))
-            .arg(&settings)
-            .output()
-            .expect("java is installed");
-        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+        format(&class_path, &settings, &[]);
         let process = launch(&class_path, &folder, 0);
         report(&format!("Apache Kafka {VERSION}"));
         Self { process, port, folder, class_path, starts: 0 }
@@ -115,7 +106,22 @@ impl Kafka {
     }
 }
 
-fn launch(class_path: &str, folder: &TempDir, starts: u32) -> Process {
+/// Formats the folder that the settings name; `more` are further words of `StorageTool format`.
+pub(super) fn format(class_path: &str, settings: &Path, more: &[&str]) {
+    let formatted = Command::new("java")
+        .args(java(
+            256,
+            class_path,
+            &["kafka.tools.StorageTool", "format", "-t", "d2Vpci10ZXN0LWtyYWZ0MQ", "-c"],
+        ))
+        .arg(settings)
+        .args(more)
+        .output()
+        .expect("java is installed");
+    assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+}
+
+pub(super) fn launch(class_path: &str, folder: &TempDir, starts: u32) -> Process {
     let log: PathBuf = folder.path().join(format!("kafka-{starts}.log"));
     let settings = folder.path().join("server.properties").display().to_string();
     let mut process =

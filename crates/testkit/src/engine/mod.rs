@@ -5,6 +5,8 @@ pub mod hbase_cluster;
 pub mod hdfs;
 pub mod kafka;
 pub mod kafka_cluster;
+pub mod kafka_secured;
+pub mod kafka_tool;
 mod kept;
 pub mod maven;
 pub mod node;

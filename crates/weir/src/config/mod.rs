@@ -248,7 +248,8 @@ pub enum Key {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of calls in flight, over all captures. Past it Weir stops reading sockets, and the sources wait.
+    /// Memory of calls in flight, over all captures: their records, and what librdkafka keeps beside them. Past it
+    /// Weir stops reading sockets, and the sources wait. The process takes at most 128 MiB more than this.
     pub in_flight: Bytes,
     /// Largest frame that is accepted from a region server.
     pub frame: Bytes,
