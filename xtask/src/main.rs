@@ -9,7 +9,7 @@ const HELP: &str = "cargo x TASK
 
   demo [ARGS]      the demonstration: simulated HBase, the real capture path, an embedded log, the console;
                    --real: on real HBase and Kafka, with a real client writing
-  test             everything, on real engines: what CI runs
+  test             everything, on real engines and in a real browser: what CI runs
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
