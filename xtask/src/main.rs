@@ -10,7 +10,7 @@ const HELP: &str = "cargo x TASK
 
   demo [ARGS]      the demonstration: simulated HBase, the real capture path, an embedded log, the console;
                    --real: on real HBase and Kafka, with a real client writing
-  test             everything, on real engines: what CI runs
+  test             everything, on real engines and in a real browser: what CI runs
   check            format, lints, tidy, drift, tests without a JVM: run it before every push
   soak [NAME]      the campaigns in full form (twenty kills, ten minutes without Kafka), on real engines; their
                    figures go to docs/reliability.md. NAME: a word of the tests' names, such as outage_on_hbase_2_6

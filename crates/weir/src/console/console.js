@@ -118,6 +118,11 @@ function drawChart(canvas, nowMs) {
   axes(area, most, from, to);
   pen.fillStyle = colour("main");
   bars(area, highest, most, step);
+  if (!sum) {
+    pen.fillStyle = colour("soft");
+    pen.textAlign = "center";
+    pen.fillText("nothing was written in this time", (left + right) / 2, (top + bottom) / 2);
+  }
   hover(canvas, area, (part) => {
     const at = from + Math.floor(part * slots) * BUCKET_MS;
     return clock(at) + "." + (at % 1000 / 100) + "  " + count(buckets.get(at) || 0) + " entries";

@@ -159,8 +159,9 @@ fn tiles(picture: &Picture) -> Vec<Tile> {
             note: match totals.connections_waiting {
                 0 => format!("of {}", units::bytes(totals.in_flight_bytes_max as f64)),
                 waiting => format!(
-                    "of {}, {waiting} connections wait",
-                    units::bytes(totals.in_flight_bytes_max as f64)
+                    "of {}, {} wait",
+                    units::bytes(totals.in_flight_bytes_max as f64),
+                    units::counted(waiting as u64, "connection")
                 ),
             },
             level: if totals.connections_waiting > 0 { "warn" } else { "" },
@@ -179,10 +180,7 @@ fn tiles(picture: &Picture) -> Vec<Tile> {
 fn play(account: &Account) -> PlayBoard {
     let sum = |name, value, level| Tile { name, value, part: None, note: String::new(), level };
     let is_whole = account.lost == 0;
-    let plays = match account.verified {
-        1 => "1 play".to_owned(),
-        plays => format!("{plays} plays"),
-    };
+    let plays = units::counted(account.verified, "play");
     let verdict = match (account.verified, is_whole) {
         (0, _) => "The account is closed at the end of the play, when the log is read to its last record."
             .to_owned(),
@@ -337,9 +335,9 @@ fn faults(captures: &[CapturePicture], now_ms: u64) -> Vec<Fault> {
             code,
             title: pages::find(code).map_or("", |page| page.title()),
             when: format!(
-                "{}: {} calls, the last {} ago",
+                "{}: {}, the last {} ago",
                 one.name,
-                units::whole(fault.count),
+                units::counted(fault.count, "call"),
                 units::ago(fault.last_ms, now_ms)
             ),
             text: fault.text.clone(),

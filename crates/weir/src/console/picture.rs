@@ -10,8 +10,11 @@ use std::time::Instant;
 use weir_hbase::replication::{Snapshot, SourceSnapshot};
 use weir_runtime::budget::Budget;
 
-/// How long a fault counts as present: failing calls come again well within this.
+/// How long a fault stays in the state, even when calls go well again.
 const FRESH_MS: u64 = 60_000;
+
+/// How long a fault counts as present although other calls go well: failing calls come again within seconds.
+const PRESENT_MS: u64 = 10_000;
 
 /// How long open calls may go without any answer before the page says so.
 const STALLED_MS: u64 = 5_000;
@@ -166,7 +169,7 @@ impl Look<'_> {
         let tables = running.board.tables();
         let tables = tables.into_iter().map(|(table, board)| self.table(name, table, board)).collect();
         let Snapshot { calls_open, calls, entries, cells, bytes, done, again, late, overlaps, .. } = snapshot;
-        for (what, value) in [("answers", done + again + late), ("late", late)] {
+        for (what, value) in [("done", done), ("answers", done + again + late), ("late", late)] {
             self.note(format!("{name}/{what}"), value);
         }
         CapturePicture {
@@ -244,27 +247,37 @@ impl Look<'_> {
                 let text = format!("{trouble}. Region servers cannot find this process.");
                 find(Level::Bad, "Not registered", text, Some("W-ZOOKEEPER-UNREACHABLE"));
             }
-            let fresh = one.faults.iter().filter(|(_, fault)| is_fresh(fault.last_ms, self.now_ms));
-            for (code, _) in fresh {
+            let prefix = if captures.len() > 1 { format!("{}: ", one.name) } else { String::new() };
+            let last_ms = |what: &str| self.rates.last_ms(&format!("{}/{what}", one.name));
+            for (code, fault) in &one.faults {
                 let title = crate::pages::find(code).map_or("calls fail", |page| page.title());
-                let text = format!("{}: {title}. Calls fail and will come again; nothing is lost.", one.name);
-                find(Level::Bad, "Calls fail", text, Some(code));
+                let is_recent = is_fresh(fault.last_ms, self.now_ms);
+                // A source that waits long between its tries still holds its connection; one that is gone tries no more.
+                let is_last_word = fault.last_ms > last_ms("done") && (is_recent || one.connections > 0);
+                if is_last_word || self.now_ms < fault.last_ms + PRESENT_MS {
+                    let text = format!("{prefix}{title}. Calls fail and will come again; nothing is lost.");
+                    find(Level::Bad, "Calls fail", text, Some(code));
+                } else if is_recent {
+                    let until = units::clock(fault.last_ms);
+                    let text = format!("{prefix}{title}, until {until}. Since then calls go well.");
+                    find(Level::Warn, "Recovering", text, Some(code));
+                }
             }
-            let answered_ms = self.rates.last_ms(&format!("{}/answers", one.name));
+            let answered_ms = last_ms("answers");
             if one.calls_open > 0 && answered_ms > 0 && self.now_ms > answered_ms + STALLED_MS {
                 let since = units::clock(answered_ms);
-                let text = format!("{}: calls are open, and none was answered since {since}.", one.name);
+                let text = format!("{prefix}calls are open, and none was answered since {since}.");
                 find(Level::Warn, "Waiting for Kafka", text, Some("W-KAFKA-UNREACHABLE"));
             }
-            if is_fresh(self.rates.last_ms(&format!("{}/late", one.name)), self.now_ms) {
-                let text = format!("{}: calls were given up shortly before the source's time-out.", one.name);
+            if is_fresh(last_ms("late"), self.now_ms) {
+                let text = format!("{prefix}calls were given up shortly before the source's time-out.");
                 find(Level::Warn, "Slow", text, Some("W-KAFKA-UNREACHABLE"));
             }
         }
         if totals.connections_waiting > 0 {
             let text = format!(
-                "{} connections wait: the budget of bytes in flight is spent, so the sources are held back.",
-                totals.connections_waiting
+                "{} wait: the budget of bytes in flight is spent, so the sources are held back.",
+                units::counted(totals.connections_waiting as u64, "connection")
             );
             find(Level::Warn, "Held back", text, None);
         }

@@ -102,10 +102,12 @@ fn check(change: impl FnOnce(&mut CapturePicture, &mut Totals), level: Level, wo
     let (mut one, mut totals) = (capture(), totals());
     change(&mut one, &mut totals);
     let state = state(&[one], &totals, |rates| {
-        // Calls were last answered ten seconds ago.
+        // Calls were last answered fifteen seconds ago, and well.
         let start = Instant::now();
-        rates.note("main/answers".into(), 1, start, NOW - 20_000);
-        rates.note("main/answers".into(), 2, start + Duration::from_secs(1), NOW - 10_000);
+        for what in ["main/answers", "main/done"] {
+            rates.note(what.into(), 1, start, NOW - 25_000);
+            rates.note(what.into(), 2, start + Duration::from_secs(1), NOW - 15_000);
+        }
     });
     assert_eq!((state.level, state.word), (level, word), "{state:?}");
 }
@@ -120,10 +122,15 @@ fn the_state_is_the_worst_thing_that_is_so_now() {
     );
     check(|_, _| {}, Level::Warn, "Waiting for Kafka");
     check(|one, totals| (one.calls_open, totals.connections_waiting) = (0, 3), Level::Warn, "Held back");
-    let fresh = |one: &mut CapturePicture| {
-        one.faults.insert("W-KAFKA-TOPIC", fault("no such topic", NOW - 1000));
+    let failed = |ago_ms: u64| {
+        move |one: &mut CapturePicture, _: &mut Totals| {
+            one.calls_open = 0;
+            one.faults.insert("W-KAFKA-TOPIC", fault("no such topic", NOW - ago_ms));
+        }
     };
-    check(|one, _| fresh(one), Level::Bad, "Calls fail");
+    check(failed(12_000), Level::Bad, "Calls fail");
+    check(failed(20_000), Level::Warn, "Recovering");
+    check(failed(61_000), Level::Good, "Capturing");
     check(
         |one, totals| {
             one.trouble = Some("capture.main: not registered in ZooKeeper: refused".into());

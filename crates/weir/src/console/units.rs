@@ -13,6 +13,11 @@ pub(super) fn whole(count: u64) -> String {
     text
 }
 
+/// How many of what: `1 call`, `1,234 calls`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", whole(count), if count == 1 { "" } else { "s" })
+}
+
 /// A count with three digits: `9,999`, `55.8 k`, `1.23 M`.
 pub(super) fn count(count: f64) -> String {
     scaled(count, 1000.0, &["", " k", " M", " G", " T"])
@@ -90,6 +95,7 @@ mod tests {
         assert_eq!(counts.map(count), expect);
         let sizes = [0.0, 640.0, 2048.0, 11.1 * 1048576.0, 268_435_456.0];
         assert_eq!(sizes.map(bytes), ["0 B", "640 B", "2.00 KiB", "11.1 MiB", "256 MiB"]);
+        assert_eq!([0, 1, 1234].map(|calls| counted(calls, "call")), ["0 calls", "1 call", "1,234 calls"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
     }
 

@@ -46,6 +46,9 @@ pub const RATE_DEFAULT: f64 = 0.5;
 /// The moment that the demonstration plays: 2026-01-01 00:00:00 UTC, ms since 1970.
 const MIDNIGHT_MS: u64 = 1_767_225_600_000;
 
+/// In place of the number of verified plays, when there will be no more.
+const READER_ENDED: u64 = u64::MAX;
+
 /// How the demonstration runs.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -104,6 +107,12 @@ impl Shared {
         }
     }
 
+    /// Whether the sources must wait for the reader. One that has ended is waited for no more.
+    fn is_behind(&self) -> bool {
+        let (sent, read) = (self.sent.cells.load(Ordering::Relaxed), self.read.load(Ordering::Relaxed));
+        sent.saturating_sub(read) > BEHIND_MAX && *self.verified.borrow() != READER_ENDED
+    }
+
     fn outcome(&self) -> Outcome {
         let account = self.play.account();
         let latency = self.latency_us.lock().expect("no panic under this lock");
@@ -150,7 +159,7 @@ pub async fn play(
         move || {
             let done = read(&bootstrap, topic, &shared);
             // Nobody must wait for a reader that has ended.
-            shared.verified.send_replace(u64::MAX);
+            shared.verified.send_replace(READER_ENDED);
             done
         }
     });
@@ -255,9 +264,7 @@ async fn drive(mut server: RegionServer, options: Options, shared: Arc<Shared>) 
     let (first_ms, bucket_count) = frame(&options);
     for index in 0..bucket_count {
         clock.tick().await;
-        while shared.sent.cells.load(Ordering::Relaxed).saturating_sub(shared.read.load(Ordering::Relaxed))
-            > BEHIND_MAX
-        {
+        while shared.is_behind() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if shared.is_interrupted.load(Ordering::Acquire) {
