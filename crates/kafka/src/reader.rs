@@ -278,5 +278,7 @@ fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Offse
 }
 
 pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
-    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about).caused_by(error.clone())
+    // The error's own text says its code twice.
+    let cause = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about).caused_by(cause)
 }

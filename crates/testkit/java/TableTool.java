@@ -72,6 +72,9 @@ public class TableTool {
   static void run(Configuration conf, Connection connection, Admin admin, String[] words) throws Exception {
     switch (words[0]) {
       case "create": create(admin, words[1], Integer.parseInt(words[2])); break;
+      case "create-plain": createPlain(admin, words[1]); break;
+      case "scope": scope(admin, words[1], words[2], Integer.parseInt(words[3])); break;
+      case "describe": describe(admin, words[1]); break;
       case "flush": admin.flush(TableName.valueOf(words[1])); break;
       case "peer-add": addPeer(conf, admin, words[1], words[2]); break;
       case "peer-add-serial": addSerialPeer(admin, words[1], words[2]); break;
@@ -203,6 +206,42 @@ public class TableTool {
     call(builderType, builder, "putConfiguration", "replication.source.ratio", "1.0");
     call(builderType, builder, "setSerial", isSerial);
     return (ReplicationPeerConfig) call(builderType, builder, "build");
+  }
+
+  /** Families f and g that are not replicated, with settings that no change of theirs may lose; makes the namespace. */
+  static void createPlain(Admin admin, String table) throws Exception {
+    TableName name = TableName.valueOf(table);
+    if (!name.getNamespaceAsString().equals("default")) {
+      admin.createNamespace(org.apache.hadoop.hbase.NamespaceDescriptor.create(name.getNamespaceAsString()).build());
+    }
+    HTableDescriptor descriptor = new HTableDescriptor(name);
+    descriptor.setValue("OWNER_OF_THIS", "team x");
+    descriptor.setConfiguration("hbase.hstore.blockingStoreFiles", "33");
+    descriptor.setMaxFileSize(1234567890L);
+    for (String family : Arrays.asList("f", "g")) {
+      HColumnDescriptor column = new HColumnDescriptor(family);
+      column.setMaxVersions(7);
+      column.setTimeToLive(86400);
+      column.setValue("NOTE", "of " + family);
+      column.setConfiguration("hbase.hstore.compaction.max", "11");
+      descriptor.addFamily(column);
+    }
+    admin.createTable(descriptor);
+  }
+
+  static void scope(Admin admin, String table, String family, int scope) throws Exception {
+    TableName name = TableName.valueOf(table);
+    HColumnDescriptor column = new HColumnDescriptor(admin.getTableDescriptor(name).getFamily(Bytes.toBytes(family)));
+    column.setScope(scope);
+    admin.modifyColumn(name, column);
+    // 1.x returns before the regions have it.
+    while (admin.getAlterStatus(name).getFirst() != 0) {
+      Thread.sleep(50);
+    }
+  }
+
+  static void describe(Admin admin, String table) throws Exception {
+    out.println(admin.getTableDescriptor(TableName.valueOf(table)).toString());
   }
 
   static void addPeer(Configuration conf, Admin admin, String id, String key) throws Exception {

@@ -51,6 +51,40 @@ pub fn find(code: &str) -> Option<Page> {
 mod tests {
     use super::*;
 
+    /// Fault codes in the sources of a folder, tests left out.
+    fn codes(folder: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                codes(&path, found);
+            // This file names every code, so it proves nothing.
+            } else if path.file_name().is_some_and(|name| name == "pages.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap();
+                let quoted = code.split('"').skip(1).filter(|word| word.starts_with("W-"));
+                let is_code =
+                    |word: &&str| word.chars().all(|letter| letter == '-' || letter.is_ascii_uppercase());
+                found.extend(quoted.filter(is_code).map(ToOwned::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_code_in_the_sources_has_a_page_and_no_page_is_of_nothing() {
+        let mut found = std::collections::BTreeSet::new();
+        for name in ["model", "wire", "runtime", "kafka", "hbase", "apps"] {
+            codes(
+                &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src"),
+                &mut found,
+            );
+        }
+        let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        codes(&own, &mut found);
+        let pages: Vec<&str> = all().iter().map(|page| page.code).collect();
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), pages);
+    }
+
     #[test]
     fn each_page_is_embedded_and_starts_with_its_code() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/faults");

@@ -91,7 +91,16 @@ impl Process {
 
     /// SIGTERM, then waits for its end; SIGKILL after the deadline. The exit code, when there is one.
     pub fn stop(&mut self, wait_max: Duration) -> Option<i32> {
-        self.signal("TERM");
+        self.end("TERM", wait_max)
+    }
+
+    /// The same with SIGINT, as Ctrl-C sends it.
+    pub fn interrupt(&mut self, wait_max: Duration) -> Option<i32> {
+        self.end("INT", wait_max)
+    }
+
+    fn end(&mut self, signal: &str, wait_max: Duration) -> Option<i32> {
+        self.signal(signal);
         let started = Instant::now();
         while started.elapsed() < wait_max {
             if let Ok(Some(status)) = self.child.try_wait() {

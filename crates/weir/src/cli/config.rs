@@ -21,10 +21,10 @@ enum Command {
     Sample,
     /// Prints the configuration in force, defaults filled in, secrets left out.
     Print,
-    /// Prints the manual of one key, or of a section: `weir config explain capture.main.topic`.
+    /// Prints the manual of a key or a section: `weir config explain zookeeper`, `weir config explain capture.main.topic`.
     Explain {
-        /// Dotted path of the key.
-        key: String,
+        /// The key, its end is enough; without it, all keys are listed.
+        key: Option<String>,
     },
 }
 
@@ -33,7 +33,8 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         Command::Schema => say(&format!("{:#}", manual::schema())),
         Command::Sample => say(manual::sample().trim_end()),
         Command::Print => print(file)?,
-        Command::Explain { key } => return Ok(explain(key)),
+        Command::Explain { key: Some(key) } => return Ok(explain(key)),
+        Command::Explain { key: None } => list(),
     }
     Ok(Exit::Done)
 }
@@ -54,10 +55,21 @@ fn print(file: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
+/// All keys with the first sentence of their manual.
+fn list() {
+    for entry in manual::entries().into_iter().filter(|entry| !entry.is_section) {
+        let about = entry.about.replace('\n', " ");
+        let first = about.split(". ").next().unwrap_or_default().trim_end_matches('.');
+        say(&format!("{:38} {first}", entry.path));
+    }
+}
+
 fn explain(key: &str) -> Exit {
     let found = manual::explain(key);
     if found.is_empty() {
-        eprintln!("weir: there is no key {key:?}; `weir config sample` lists them all");
+        let hint =
+            manual::nearest(key).map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+        eprintln!("weir: there is no key {key:?}{hint}\n      `weir config explain` lists them all");
         return Exit::Usage;
     }
     for entry in found {

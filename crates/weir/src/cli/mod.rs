@@ -30,8 +30,8 @@ const AFTER: &str = "Start here:
   weir log tail --table message     what came
   weir peer status; weir log lag    what waits: at HBase, and for a consumer of the log
 
-Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied, 5 unreachable,
-6 data corrupt, 70 a bug of ours.";
+Exit codes: 0 done, 1 something was found or lost, 2 usage, 3 configuration, 4 denied,
+  5 unreachable, 6 data corrupt, 70 a bug of ours.";
 
 #[derive(Parser)]
 #[command(name = "weir", version, about = ABOUT, after_help = AFTER, max_term_width = 110)]

@@ -49,7 +49,7 @@ fn suggestion(message: &str) -> Option<String> {
 }
 
 /// Edit distance (Levenshtein) of two short words.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (line, letter) in left.chars().enumerate() {

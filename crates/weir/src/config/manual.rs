@@ -1,6 +1,7 @@
 //! Schema, sample file and the manual of one key, all made from the doc comments of the configuration's types.
 
 use super::Config;
+use super::load::distance;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
 
@@ -43,7 +44,8 @@ pub fn entries() -> Vec<Entry> {
     out
 }
 
-/// The entries at or below a path; `capture.ANYTHING.x` means `capture.main.x`.
+/// The entries at or below a path; `capture.ANYTHING.x` means `capture.main.x`. A path that begins in the middle, such
+/// as `topic.key` or `zookeeper`, means every key that ends so.
 #[must_use]
 pub fn explain(path: &str) -> Vec<Entry> {
     let mut words: Vec<&str> = path.split('.').collect();
@@ -51,8 +53,25 @@ pub fn explain(path: &str) -> Vec<Entry> {
         *name = SAMPLE_CAPTURE;
     }
     let path = words.join(".");
-    let below = format!("{path}.");
-    entries().into_iter().filter(|entry| entry.path == path || entry.path.starts_with(&below)).collect()
+    // `capture` alone is the section of which there are several.
+    let path = if path == "capture" { format!("capture.{SAMPLE_CAPTURE}") } else { path };
+    let (below, end) = (format!("{path}."), format!(".{path}"));
+    let entries = entries();
+    let found = |is_meant: &dyn Fn(&Entry) -> bool| -> Vec<Entry> {
+        entries.iter().filter(|entry| is_meant(entry)).cloned().collect()
+    };
+    let exact = found(&|entry| entry.path == path || entry.path.starts_with(&below));
+    if exact.is_empty() { found(&|entry| entry.path.ends_with(&end)) } else { exact }
+}
+
+/// The key that somebody may have meant, when there is one like it.
+#[must_use]
+pub fn nearest(path: &str) -> Option<String> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let given = last(path);
+    let entries = entries().into_iter().map(|entry| entry.path);
+    let nearest = entries.min_by_key(|key| (distance(&given, &last(key)), distance(path, key)))?;
+    (distance(&given, &last(&nearest)) <= 2 + given.len() / 3).then_some(nearest)
 }
 
 /// A file with every key, its manual as comments, and the defaults.
@@ -180,6 +199,39 @@ mod tests {
         for entry in entries {
             assert!(entry.about.len() > 5, "{} has no manual", entry.path);
         }
+    }
+
+    #[test]
+    fn keys_stand_in_the_order_in_which_they_are_needed() {
+        let sample = sample();
+        let place = |key: &str| sample.find(&format!("\n{key}")).unwrap_or_else(|| panic!("{key}"));
+        let order = [
+            "[log]",
+            "bootstrap",
+            "[capture.main]",
+            "zookeeper",
+            "peer",
+            "listen",
+            "[limits]",
+            "[telemetry]",
+        ];
+        let places: Vec<usize> = order.iter().map(|key| place(key)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_end_and_a_wrong_one_by_its_likeness() {
+        let check = |path: &str, expect: &[&str]| {
+            let found = explain(path);
+            assert_eq!(found.iter().map(|entry| entry.path.as_str()).collect::<Vec<_>>(), expect, "{path}");
+        };
+        check("zookeeper", &["capture.main.zookeeper"]);
+        check("listen", &["capture.main.listen", "console.listen"]);
+        check("topic.key", &["capture.main.topic.key"]);
+        check("nothing-like-it", &[]);
+        assert_eq!(nearest("log.botstrap").as_deref(), Some("log.bootstrap"));
+        assert_eq!(nearest("capture.x.topic.prefx").as_deref(), Some("capture.main.topic.prefix"));
+        assert_eq!(nearest("completely-different"), None);
     }
 
     #[test]

@@ -56,6 +56,35 @@ fn a_fault_code_has_a_page() {
 }
 
 #[test]
+fn a_manual_is_found_by_part_of_a_name() {
+    let (code, out, _) = weir(&["config", "explain", "zookeeper"], "");
+    assert!(code == Some(0) && out.starts_with("capture.main.zookeeper = "), "{out}");
+    let (code, _, error) = weir(&["config", "explain", "log.botstrap"], "");
+    assert!(code == Some(2) && error.contains("did you mean log.bootstrap?"), "{error}");
+    let (code, out, _) = weir(&["config", "explain"], "");
+    assert!(code == Some(0) && out.lines().next().unwrap().starts_with("log.bootstrap  "), "{out}");
+    let (code, out, _) = weir(&["explain", "kafka"], "");
+    assert!(code == Some(0) && out.lines().count() > 3 && out.contains("W-KAFKA-TOPIC"), "{out}");
+    assert!(weir(&["explain", "listen"], "").1.starts_with("# W-LISTEN"));
+}
+
+#[test]
+fn what_is_no_record_is_not_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("record");
+    let path = file.to_str().unwrap();
+    for (bytes, words, expect) in [
+        (&b""[..], vec!["log", "decode", path], (6, "it names no table")),
+        (b"abc", vec!["log", "decode", path], (6, "W-CAPTURE-CORRUPT")),
+        (b"0g", vec!["log", "decode", "--hex", path], (3, "that is no hex")),
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        let (code, _, error) = weir(&words, "");
+        assert!(code == Some(expect.0) && error.contains(expect.1), "{error}");
+    }
+}
+
+#[test]
 fn the_demonstration_loses_nothing() {
     let (code, out, error) =
         weir(&["demo", "--headless", "--seconds", "4", "--rate", "0.1", "--seed", "3"], "");

@@ -81,6 +81,18 @@ impl Weir {
         (output.status.code(), text)
     }
 
+    /// Starts another command, waits for a text in its output, sends SIGINT; its exit code and output.
+    pub(crate) fn interrupt(&self, words: &[&str], until: &str) -> (Option<i32>, String) {
+        let log = self.folder.path().join("interrupted.log");
+        let config = self.folder.path().join("weir.toml").display().to_string();
+        let words: Vec<String> =
+            words.iter().copied().chain(["--config", &config]).map(ToOwned::to_owned).collect();
+        let mut process = Process::start("weir", env!("CARGO_BIN_EXE_weir"), &words, &log);
+        process.wait_for(until);
+        let code = process.interrupt(DEADLINE);
+        (code, std::fs::read_to_string(&log).unwrap())
+    }
+
     /// Exit code and output of `weir check`.
     pub(crate) fn check(&self) -> (Option<i32>, String) {
         self.try_command(&["check"])

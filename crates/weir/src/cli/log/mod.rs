@@ -202,9 +202,15 @@ fn decode(file: &str, is_hex: bool, form: Form) -> Result<Exit, Fault> {
 }
 
 fn read(value: &[u8]) -> Result<Change<'_>, Fault> {
-    change::decode(value).map_err(|error| {
-        Fault::new(FaultKind::Corrupt, "W-CAPTURE-CORRUPT", "read a change record", "").caused_by(error)
-    })
+    let corrupt = |cause: String| {
+        Fault::new(FaultKind::Corrupt, "W-CAPTURE-CORRUPT", "read a change record", "").caused_by(cause)
+    };
+    let change = change::decode(value).map_err(|error| corrupt(error.to_string()))?;
+    // Nothing at all is a protobuf message too.
+    if change.table.is_empty() {
+        return Err(corrupt("it names no table".to_owned()));
+    }
+    Ok(change)
 }
 
 fn json(place: &str, change: &Change<'_>) -> serde_json::Value {

@@ -9,6 +9,7 @@ mod rig;
 mod sink;
 mod trouble;
 mod writes;
+mod operator;
 
 use std::collections::HashMap;
 use weir_kafka::topics::{NewSettings, Topics};
