@@ -14,7 +14,8 @@ const HELP: &str = "cargo x TASK
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
   bench capture    what an entry costs the capture path, the floor beside it; --out DIR for the JSON
-  engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`
+  engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
+                   `lock` writes the sums of their jars
 ";
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -11,8 +12,8 @@ import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hbase.Cell;
 import org.apache.hadoop.hbase.CellUtil;
 import org.apache.hadoop.hbase.HBaseConfiguration;
-import org.apache.hadoop.hbase.HColumnDescriptor;
-import org.apache.hadoop.hbase.HTableDescriptor;
+import org.apache.hadoop.hbase.HRegionLocation;
+import org.apache.hadoop.hbase.KeepDeletedCells;
 import org.apache.hadoop.hbase.TableName;
 import org.apache.hadoop.hbase.client.Admin;
 import org.apache.hadoop.hbase.client.Append;
@@ -21,6 +22,7 @@ import org.apache.hadoop.hbase.client.ConnectionFactory;
 import org.apache.hadoop.hbase.client.Delete;
 import org.apache.hadoop.hbase.client.Increment;
 import org.apache.hadoop.hbase.client.Put;
+import org.apache.hadoop.hbase.client.RegionLocator;
 import org.apache.hadoop.hbase.client.Result;
 import org.apache.hadoop.hbase.client.ResultScanner;
 import org.apache.hadoop.hbase.client.RowMutations;
@@ -65,6 +67,11 @@ public class TableTool {
       case "create": create(admin, words[1], Integer.parseInt(words[2])); break;
       case "flush": admin.flush(TableName.valueOf(words[1])); break;
       case "peer-add": addPeer(conf, admin, words[1], words[2]); break;
+      case "peer-add-serial": addSerialPeer(admin, words[1], words[2]); break;
+      case "regions": regions(connection, words[1]); break;
+      case "move": admin.move(Bytes.toBytes(words[1]), Bytes.toBytes(words[2])); break;
+      case "split": admin.split(TableName.valueOf(words[1]), Bytes.toBytes(words[2])); break;
+      case "merge": merge(admin, words[1], words[2]); break;
       case "peer-remove": peer(conf, admin, "removeReplicationPeer", "removePeer", words[1]); break;
       case "peer-disable": peer(conf, admin, "disableReplicationPeer", "disablePeer", words[1]); break;
       case "peer-enable": peer(conf, admin, "enableReplicationPeer", "enablePeer", words[1]); break;
@@ -75,25 +82,114 @@ public class TableTool {
     }
   }
 
+  /** Keeps deleted cells, so that a raw scan still shows all that was written after a flush or a compaction. */
   static void create(Admin admin, String table, int regions) throws Exception {
-    HTableDescriptor descriptor = new HTableDescriptor(TableName.valueOf(table));
-    for (byte[] family : Arrays.asList(SENT, LOCAL)) {
-      HColumnDescriptor column = new HColumnDescriptor(family);
-      column.setMaxVersions(1000000);
-      column.setScope(family == SENT ? 1 : 0);
-      descriptor.addFamily(column);
-    }
     byte[][] splits = new byte[regions - 1][];
     for (int i = 1; i < regions; i++) {
       splits[i - 1] = Bytes.toBytes(String.format("r%04d", i * 1000 / regions));
     }
-    admin.createTable(descriptor, splits.length == 0 ? null : splits);
+    boolean isOld = isOld();
+    Class<?> tableType = type(isOld ? "HTableDescriptor" : "client.TableDescriptorBuilder");
+    Class<?> familyType = type(isOld ? "HColumnDescriptor" : "client.ColumnFamilyDescriptorBuilder");
+    TableName name = TableName.valueOf(table);
+    Object descriptor = isOld ? tableType.getConstructor(TableName.class).newInstance(name) : call(tableType, null, "newBuilder", name);
+    for (byte[] family : Arrays.asList(SENT, LOCAL)) {
+      Object column = isOld ? familyType.getConstructor(byte[].class).newInstance((Object) family) : call(familyType, null, "newBuilder", (Object) family);
+      call(familyType, column, "setMaxVersions", 1000000);
+      call(familyType, column, "setScope", family == SENT ? 1 : 0);
+      call(familyType, column, "setKeepDeletedCells", KeepDeletedCells.TRUE);
+      call(tableType, descriptor, isOld ? "addFamily" : "setColumnFamily", isOld ? column : call(familyType, column, "build"));
+    }
+    Object built = isOld ? descriptor : call(tableType, descriptor, "build");
+    if (splits.length == 0) {
+      call(Admin.class, admin, "createTable", built);
+    } else {
+      call(Admin.class, admin, "createTable", built, splits);
+    }
+  }
+
+  static Class<?> type(String name) throws Exception {
+    return Class.forName("org.apache.hadoop.hbase." + name);
+  }
+
+  /** Whether descriptors are still made without builders: HBase 1. */
+  static boolean isOld() {
+    try {
+      type("client.TableDescriptorBuilder");
+      return false;
+    } catch (Exception missing) {
+      return true;
+    }
+  }
+
+  /** Calls a public method by name, that with this many parameters which take these arguments. */
+  static Object call(Class<?> type, Object target, String name, Object... arguments) throws Exception {
+    for (Method method : type.getMethods()) {
+      Class<?>[] wanted = method.getParameterTypes();
+      boolean fits = method.getName().equals(name) && wanted.length == arguments.length;
+      for (int i = 0; fits && i < wanted.length; i++) {
+        fits = wanted[i] == int.class ? arguments[i] instanceof Integer
+            : wanted[i] == boolean.class ? arguments[i] instanceof Boolean : wanted[i].isInstance(arguments[i]);
+      }
+      if (fits) {
+        try {
+          return method.invoke(target, arguments);
+        } catch (InvocationTargetException wrapped) {
+          throw wrapped.getCause() instanceof Exception ? (Exception) wrapped.getCause() : wrapped;
+        }
+      }
+    }
+    throw new NoSuchMethodException(type + "." + name);
+  }
+
+  /** The regions of a table in the order of their rows: encoded name, first row in hex, server. */
+  static void regions(Connection connection, String table) throws Exception {
+    Class<?> location = HRegionLocation.class;
+    String name = isOld() ? "getRegionInfo" : "getRegion";
+    Class<?> region = type(isOld() ? "HRegionInfo" : "client.RegionInfo");
+    try (RegionLocator locator = connection.getRegionLocator(TableName.valueOf(table))) {
+      for (HRegionLocation one : locator.getAllRegionLocations()) {
+        Object info = call(location, one, name);
+        out.println(call(region, info, "getEncodedName") + "\t" + hex((byte[]) call(region, info, "getStartKey")) + "\t"
+            + one.getServerName());
+      }
+    }
+  }
+
+  /** Merges two neighbours, by their encoded names. Does not wait. */
+  static void merge(Admin admin, String left, String right) throws Exception {
+    byte[] first = Bytes.toBytes(left), second = Bytes.toBytes(right);
+    if (isOld()) {
+      call(Admin.class, admin, "mergeRegions", first, second, false);
+    } else {
+      call(Admin.class, admin, "mergeRegionsAsync", new byte[][] {first, second}, false);
+    }
+  }
+
+  /** A peer that ships each row's writes strictly in order: HBase 2.1 and later. */
+  static void addSerialPeer(Admin admin, String id, String key) throws Exception {
+    call(Admin.class, admin, "addReplicationPeer", id, peerConfig(key, true));
+  }
+
+  static ReplicationPeerConfig peerConfig(String key, boolean isSerial) throws Exception {
+    if (isOld()) {
+      Object config = ReplicationPeerConfig.class.getConstructor().newInstance();
+      call(ReplicationPeerConfig.class, config, "setClusterKey", key);
+      @SuppressWarnings("unchecked")
+      Map<String, String> settings = (Map<String, String>) call(ReplicationPeerConfig.class, config, "getConfiguration");
+      settings.put("replication.source.ratio", "1.0");
+      return (ReplicationPeerConfig) config;
+    }
+    Class<?> builderType = type("replication.ReplicationPeerConfigBuilder");
+    Object builder = call(ReplicationPeerConfig.class, null, "newBuilder");
+    call(builderType, builder, "setClusterKey", key);
+    call(builderType, builder, "putConfiguration", "replication.source.ratio", "1.0");
+    call(builderType, builder, "setSerial", isSerial);
+    return (ReplicationPeerConfig) call(builderType, builder, "build");
   }
 
   static void addPeer(Configuration conf, Admin admin, String id, String key) throws Exception {
-    ReplicationPeerConfig config = new ReplicationPeerConfig();
-    config.setClusterKey(key);
-    config.getConfiguration().put("replication.source.ratio", "1.0");
+    ReplicationPeerConfig config = peerConfig(key, false);
     for (Method method : Admin.class.getMethods()) {
       if (method.getName().equals("addReplicationPeer") && method.getParameterCount() == 2) {
         method.invoke(admin, id, config);
@@ -185,7 +281,12 @@ public class TableTool {
       case 4: table.delete(new Delete(row).addFamilyVersion(SENT, 1000L + dice.nextInt(1000))); break;
       case 5: table.delete(new Delete(row)); break;
       case 6: table.increment(new Increment(row).addColumn(SENT, Bytes.toBytes("counter"), 1)); break;
-      case 7: table.append(new Append(row).add(SENT, Bytes.toBytes("text"), Bytes.toBytes("x"))); break;
+      case 7: {
+        Append append = new Append(row);
+        call(Append.class, append, isOld() ? "add" : "addColumn", SENT, Bytes.toBytes("text"), Bytes.toBytes("x"));
+        table.append(append);
+        break;
+      }
       case 8: {
         RowMutations both = new RowMutations(row);
         both.add(newPut(dice, row));
@@ -207,7 +308,7 @@ public class TableTool {
   static void scan(Connection connection, String table) throws Exception {
     Scan scan = new Scan();
     scan.setRaw(true);
-    scan.setMaxVersions();
+    call(Scan.class, scan, isOld() ? "setMaxVersions" : "readAllVersions");
     scan.setCaching(500);
     scan.setBatch(1000);
     try (Table source = connection.getTable(TableName.valueOf(table)); ResultScanner results = source.getScanner(scan)) {

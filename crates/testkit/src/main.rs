@@ -6,17 +6,26 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use weir_testkit::engine::hbase::{HBase, Line};
+use weir_testkit::engine::hbase::{Cluster as _, HBase, Line};
+use weir_testkit::engine::hbase_cluster::HBaseCluster;
+use weir_testkit::engine::hdfs::Hdfs;
 use weir_testkit::engine::kafka::Kafka;
-use weir_testkit::engine::maven::cache;
+use weir_testkit::engine::kafka_cluster::KafkaCluster;
+use weir_testkit::engine::maven::{cache, resolve};
+use weir_testkit::engine::sums;
+use weir_testkit::engine::zookeeper::ZooKeeper;
 
 const HELP: &str = "cargo x engines COMMAND
 
   up ENGINE...   starts engines and leaves them running; prints their addresses
   list           what runs, and where
   down           stops them
+  lock           fetches the jars of all engines and writes their sums to crates/testkit/engines.lock
 
-Engines: kafka, hbase-1.7, hbase-2.4, hbase-2.6. The first start of each fetches its jars.";
+Engines: kafka, kafka-3 (three nodes), zookeeper, hdfs,
+hbase-1.2, hbase-1.7, hbase-2.4, hbase-2.5, hbase-2.6, hbase-3.0 (one process each),
+hbase-1.7-cluster, hbase-2.4-cluster, hbase-2.6-cluster (ZooKeeper, HDFS, a master and two region servers).
+The first start of each fetches its jars.";
 
 /// How long the engines may take together, first fetch included.
 const UP_WAIT: Duration = Duration::from_secs(900);
@@ -36,6 +45,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["down"] => down(),
+        ["lock"] => lock(),
         _ => Err(HELP.to_owned()),
     };
     match done {
@@ -47,17 +57,95 @@ fn main() -> ExitCode {
     }
 }
 
-fn line_of(engine: &str) -> Option<Line> {
-    match engine {
-        "hbase-1.7" => Some(Line::V1_7),
-        "hbase-2.4" => Some(Line::V2_4),
-        "hbase-2.6" => Some(Line::V2_6),
-        _ => None,
+/// An engine that is held until the holder ends.
+enum Held {
+    Kafka(Kafka),
+    KafkaCluster(KafkaCluster),
+    ZooKeeper(ZooKeeper),
+    Hdfs(Hdfs),
+    HBase(HBase),
+    HBaseCluster(Box<HBaseCluster>),
+}
+
+/// What a name on the command line means.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Kafka,
+    KafkaCluster,
+    ZooKeeper,
+    Hdfs,
+    HBase(Line),
+    HBaseCluster(Line),
+}
+
+impl Wanted {
+    fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "kafka" => Self::Kafka,
+            "kafka-3" => Self::KafkaCluster,
+            "zookeeper" => Self::ZooKeeper,
+            "hdfs" => Self::Hdfs,
+            "hbase-1.2" => Self::HBase(Line::V1_2),
+            "hbase-1.7" => Self::HBase(Line::V1_7),
+            "hbase-2.4" => Self::HBase(Line::V2_4),
+            "hbase-2.5" => Self::HBase(Line::V2_5),
+            "hbase-2.6" => Self::HBase(Line::V2_6),
+            "hbase-3.0" => Self::HBase(Line::V3_0),
+            "hbase-1.7-cluster" => Self::HBaseCluster(Line::V1_7),
+            "hbase-2.4-cluster" => Self::HBaseCluster(Line::V2_4),
+            "hbase-2.6-cluster" => Self::HBaseCluster(Line::V2_6),
+            _ => return None,
+        })
+    }
+
+    fn start(self) -> Held {
+        match self {
+            Self::Kafka => Held::Kafka(Kafka::start()),
+            Self::KafkaCluster => Held::KafkaCluster(KafkaCluster::start()),
+            Self::ZooKeeper => Held::ZooKeeper(ZooKeeper::start()),
+            Self::Hdfs => Held::Hdfs(Hdfs::start()),
+            Self::HBase(line) => Held::HBase(HBase::start(line)),
+            Self::HBaseCluster(line) => Held::HBaseCluster(Box::new(HBaseCluster::start(line))),
+        }
+    }
+}
+
+impl Held {
+    /// Where it is, and the processes that may be killed by hand.
+    fn address(&mut self) -> String {
+        match self {
+            Self::Kafka(kafka) => format!("{} (process {})", kafka.bootstrap(), kafka.id()),
+            Self::KafkaCluster(kafka) => {
+                let ids: Vec<String> = (1..=3).map(|id| kafka.node(id).id().to_string()).collect();
+                format!("{} (processes {})", kafka.bootstrap(), ids.join(", "))
+            }
+            Self::ZooKeeper(zookeeper) => {
+                format!("{} (process {})", zookeeper.address(), zookeeper.node.id())
+            }
+            Self::Hdfs(hdfs) => format!(
+                "{} (processes: name node {}, data node {})",
+                hdfs.url(),
+                hdfs.name_node.id(),
+                hdfs.data_node.id()
+            ),
+            Self::HBase(hbase) => format!("ZooKeeper {}, znode parent /hbase", hbase.zookeeper()),
+            Self::HBaseCluster(hbase) => format!(
+                "ZooKeeper {}, znode parent /hbase (processes: ZooKeeper {}, name node {}, data node {}, master {}, \
+                 region servers {} and {})",
+                hbase.zookeeper(),
+                hbase.zookeeper.node.id(),
+                hbase.hdfs.name_node.id(),
+                hbase.hdfs.data_node.id(),
+                hbase.master.id(),
+                hbase.region_servers[0].id(),
+                hbase.region_servers[1].id()
+            ),
+        }
     }
 }
 
 fn up(engines: &[&str]) -> Result<(), String> {
-    if let Some(wrong) = engines.iter().find(|engine| **engine != "kafka" && line_of(engine).is_none()) {
+    if let Some(wrong) = engines.iter().find(|engine| Wanted::parse(engine).is_none()) {
         return Err(format!("there is no engine {wrong:?}\n\n{HELP}"));
     }
     if holder().is_some() {
@@ -98,17 +186,12 @@ fn up(engines: &[&str]) -> Result<(), String> {
 /// Owns the engines until it is killed; they die with it.
 fn hold(engines: &[&str]) -> Result<(), String> {
     let mut lines = vec![format!("pid {}", std::process::id())];
-    let mut kafka = None;
-    let mut hbases = Vec::new();
+    let mut held = Vec::new();
     for engine in engines {
-        if let Some(line) = line_of(engine) {
-            let hbase = HBase::start(line);
-            lines.push(format!("{engine}: ZooKeeper {}, znode parent /hbase", hbase.zookeeper()));
-            hbases.push(hbase);
-        } else {
-            let broker = kafka.insert(Kafka::start());
-            lines.push(format!("kafka: {}", broker.bootstrap()));
-        }
+        let wanted = Wanted::parse(engine).ok_or_else(|| HELP.to_owned())?;
+        let mut started = wanted.start();
+        lines.push(format!("{engine}: {}", started.address()));
+        held.push(started);
     }
     fs::write(state(), lines.join("\n") + "\n").map_err(|error| error.to_string())?;
     loop {
@@ -141,4 +224,16 @@ fn down() -> Result<(), String> {
     let killed = Command::new("kill").arg(id.to_string()).status().map_err(|error| error.to_string())?;
     fs::remove_file(state()).map_err(|error| error.to_string())?;
     if killed.success() { Ok(()) } else { Err(format!("process {id} could not be stopped")) }
+}
+
+/// Writes the sums of all jars of all engines.
+fn lock() -> Result<(), String> {
+    let mut sums = sums::Sums::new();
+    for (name, dependencies) in sums::all() {
+        println!("{name}");
+        sums.extend(sums::of(&resolve(&name, dependencies).0));
+    }
+    fs::write(sums::FILE, sums::write(&sums)).map_err(|error| format!("{}: {error}", sums::FILE))?;
+    println!("{} jars in {}", sums.len(), sums::FILE);
+    Ok(())
 }

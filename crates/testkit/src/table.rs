@@ -1,6 +1,6 @@
 //! A real Java client of HBase, kept running: creates tables, adds peers, writes every kind of mutation, scans raw.
 
-use crate::engine::hbase::HBase;
+use crate::engine::hbase::Cluster;
 use crate::engine::maven::compile;
 use crate::engine::process::java;
 use std::collections::{BTreeMap, HashSet};
@@ -39,7 +39,7 @@ impl TableTool {
     /// # Panics
     /// When it does not compile or start.
     #[must_use]
-    pub fn start(hbase: &HBase) -> Self {
+    pub fn start(hbase: &impl Cluster) -> Self {
         let jars = hbase.line().class_path();
         let name = format!("table-tool-{}", hbase.line().version());
         let classes = compile(&name, "TableTool.java", include_str!("../java/TableTool.java"), &jars);

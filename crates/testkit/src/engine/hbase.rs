@@ -2,55 +2,101 @@
 
 use super::maven::{Dependency, class_path, compile, report};
 use super::process::{Process, free_port, java};
-use std::fmt::Write as _;
+use super::site;
 use std::path::Path;
 use tempfile::TempDir;
 
 /// A line of HBase, with the exact version that the registries have whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
+    /// 1.2.5, with Hadoop 2. It loses edits at kill -9 on a local file system: never kill it stand-alone.
+    V1_2,
     /// 1.7.2, with Hadoop 2.
     V1_7,
     /// 2.4.18.
     V2_4,
+    /// 2.5.13-hadoop3.
+    V2_5,
     /// 2.6.4-hadoop3.
     V2_6,
+    /// 3.0.0-alpha-4: the newest 3.0 that is whole. Its sources still find their peer by ZooKeeper.
+    V3_0,
 }
 
 impl Line {
     /// All lines that run in every test.
     pub const ALL: [Self; 3] = [Self::V1_7, Self::V2_4, Self::V2_6];
 
+    /// The lines that only the long form runs, on the plain path.
+    pub const MATRIX: [Self; 3] = [Self::V1_2, Self::V2_5, Self::V3_0];
+
     /// The exact version.
     #[must_use]
     pub const fn version(self) -> &'static str {
         match self {
+            Self::V1_2 => "1.2.5",
             Self::V1_7 => "1.7.2",
             Self::V2_4 => "2.4.18",
+            Self::V2_5 => "2.5.13-hadoop3",
             Self::V2_6 => "2.6.4-hadoop3",
+            Self::V3_0 => "3.0.0-alpha-4",
         }
     }
 
-    const fn dependencies(self) -> &'static [Dependency] {
+    /// Whether it is HBase 1: its master has no calls for peers, and it must be told which Java it runs on.
+    #[must_use]
+    pub const fn is_first(self) -> bool {
+        matches!(self, Self::V1_2 | Self::V1_7)
+    }
+
+    /// What is on its class path.
+    #[must_use]
+    pub const fn dependencies(self) -> &'static [Dependency] {
         const WITHOUT: &[&str] = &["jdk.tools:jdk.tools"];
+        const fn server(coordinates: &'static str) -> [Dependency; 1] {
+            [Dependency { coordinates, without: WITHOUT }]
+        }
         match self {
-            Self::V1_7 => {
-                &[Dependency { coordinates: "org.apache.hbase:hbase-server:1.7.2", without: WITHOUT }]
-            }
-            Self::V2_4 => {
-                &[Dependency { coordinates: "org.apache.hbase:hbase-server:2.4.18", without: WITHOUT }]
-            }
-            Self::V2_6 => {
-                &[Dependency { coordinates: "org.apache.hbase:hbase-server:2.6.4-hadoop3", without: WITHOUT }]
-            }
+            Self::V1_2 => const { &server("org.apache.hbase:hbase-server:1.2.5") },
+            Self::V1_7 => const { &server("org.apache.hbase:hbase-server:1.7.2") },
+            Self::V2_4 => const { &server("org.apache.hbase:hbase-server:2.4.18") },
+            Self::V2_5 => const { &server("org.apache.hbase:hbase-server:2.5.13-hadoop3") },
+            Self::V2_6 => const { &server("org.apache.hbase:hbase-server:2.6.4-hadoop3") },
+            Self::V3_0 => const { &server("org.apache.hbase:hbase-server:3.0.0-alpha-4") },
         }
     }
 
     /// Its class path.
     #[must_use]
     pub fn class_path(self) -> String {
-        class_path(&format!("hbase-{}", self.version()), self.dependencies())
+        class_path(&self.jars_name(), self.dependencies())
     }
+
+    /// The name of its cache folder.
+    #[must_use]
+    pub fn jars_name(self) -> String {
+        format!("hbase-{}", self.version())
+    }
+
+    /// The class path with a conf folder in front, and the words that start a main class.
+    pub(super) fn main(self, conf: &Path, class: &'static str) -> (String, Vec<&'static str>) {
+        let (conf, jars) = (conf.display(), self.class_path());
+        if self.is_first() {
+            let wrapper = compile("old-java", "OldJava.java", OLD_JAVA, "");
+            (format!("{conf}:{}:{jars}", wrapper.display()), vec!["OldJava", class, "start"])
+        } else {
+            (format!("{conf}:{jars}"), vec![class, "start"])
+        }
+    }
+}
+
+/// A running HBase of any form, as its clients see it.
+pub trait Cluster {
+    /// Its line.
+    fn line(&self) -> Line;
+
+    /// Address of its ZooKeeper.
+    fn zookeeper(&self) -> String;
 }
 
 /// 1.x does not know how to read the version of a Java after 8, so it is told one.
@@ -63,12 +109,8 @@ const OLD_JAVA: &str = "public class OldJava {
 }
 ";
 
-const LOG4J: &str = "log4j.rootLogger=INFO,console\nlog4j.appender.console=org.apache.log4j.ConsoleAppender\n\
-log4j.appender.console.layout=org.apache.log4j.PatternLayout\nlog4j.appender.console.layout.ConversionPattern=%d %p %c{1} %m%n\n";
-
-const LOG4J2: &str = "status=warn\nappender.console.type=Console\nappender.console.name=console\n\
-appender.console.layout.type=PatternLayout\nappender.console.layout.pattern=%d %p %c{1} %m%n\n\
-rootLogger.level=info\nrootLogger.appenderRef.console.ref=console\n";
+pub(super) const MASTER: &str = "org.apache.hadoop.hbase.master.HMaster";
+pub(super) const MASTER_READY: &str = "Master has completed initialization";
 
 /// A running HBase.
 #[derive(Debug)]
@@ -126,19 +168,37 @@ impl HBase {
     }
 }
 
+impl Cluster for HBase {
+    fn line(&self) -> Line {
+        self.line
+    }
+
+    fn zookeeper(&self) -> String {
+        self.zookeeper()
+    }
+}
+
 fn configure(folder: &Path, zookeeper_port: u16) {
-    let conf = folder.join("conf");
-    std::fs::create_dir_all(&conf).expect("the folder is writable");
     let here = folder.display();
-    let settings = [
+    let mut settings = settings(folder, zookeeper_port);
+    settings.extend([
         ("hbase.cluster.distributed", "false".to_owned()),
         ("hbase.rootdir", format!("file://{here}/root")),
-        ("hbase.tmp.dir", format!("{here}/tmp")),
-        ("hbase.zookeeper.quorum", "127.0.0.1".to_owned()),
-        ("hbase.zookeeper.property.clientPort", zookeeper_port.to_string()),
         ("hbase.zookeeper.property.dataDir", format!("{here}/zookeeper")),
         ("hbase.master.port", free_port().to_string()),
         ("hbase.regionserver.port", free_port().to_string()),
+    ]);
+    let conf = folder.join("conf");
+    site::write(&conf, "hbase-site.xml", &settings);
+    site::write_logging(&conf);
+}
+
+/// What every HBase process is set to.
+pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str, String)> {
+    vec![
+        ("hbase.tmp.dir", format!("{}/tmp", folder.display())),
+        ("hbase.zookeeper.quorum", "127.0.0.1".to_owned()),
+        ("hbase.zookeeper.property.clientPort", zookeeper_port.to_string()),
         ("hbase.localcluster.assign.random.ports", "false".to_owned()),
         ("hbase.master.hostname", "localhost".to_owned()),
         ("hbase.regionserver.hostname", "localhost".to_owned()),
@@ -150,32 +210,14 @@ fn configure(folder: &Path, zookeeper_port: u16) {
         ("hbase.wal.provider", "filesystem".to_owned()),
         ("hbase.regionserver.handler.count", "10".to_owned()),
         ("replication.source.sleepforretries", "300".to_owned()),
-    ];
-    let mut site = String::from("<configuration>\n");
-    for (name, value) in settings {
-        let _ = writeln!(site, "<property><name>{name}</name><value>{value}</value></property>");
-    }
-    site.push_str("</configuration>\n");
-    for (name, text) in
-        [("hbase-site.xml", site.as_str()), ("log4j.properties", LOG4J), ("log4j2.properties", LOG4J2)]
-    {
-        std::fs::write(conf.join(name), text).expect("the folder is writable");
-    }
+    ]
 }
 
 fn launch(line: Line, folder: &Path, starts: u32) -> Process {
-    const MASTER: &str = "org.apache.hadoop.hbase.master.HMaster";
-    let jars = line.class_path();
-    let conf = folder.join("conf").display().to_string();
-    let (path, main) = if line == Line::V1_7 {
-        let wrapper = compile("old-java", "OldJava.java", OLD_JAVA, "");
-        (format!("{conf}:{}:{jars}", wrapper.display()), vec!["OldJava", MASTER, "start"])
-    } else {
-        (format!("{conf}:{jars}"), vec![MASTER, "start"])
-    };
+    let (path, main) = line.main(&folder.join("conf"), MASTER);
     let log = folder.join(format!("hbase-{starts}.log"));
     let mut process =
         Process::start(&format!("hbase {}", line.version()), "java", &java(512, &path, &main), &log);
-    process.wait_for("Master has completed initialization");
+    process.wait_for(MASTER_READY);
     process
 }

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 /// The version that is run.
 pub const VERSION: &str = "4.3.1";
 
-const DEPENDENCIES: [Dependency; 3] = [
+/// What is on its class path.
+pub const DEPENDENCIES: [Dependency; 3] = [
     Dependency { coordinates: "org.apache.kafka:kafka_2.13:4.3.1", without: &[] },
     Dependency {
         coordinates: "org.apache.kafka:kafka-tools:4.3.1",
@@ -22,6 +23,12 @@ const DEPENDENCIES: [Dependency; 3] = [
     },
     Dependency { coordinates: "org.slf4j:slf4j-simple:1.7.36", without: &[] },
 ];
+
+/// Its class path.
+#[must_use]
+pub fn jars() -> String {
+    class_path("kafka-4.3.1", &DEPENDENCIES)
+}
 
 /// A running broker.
 #[derive(Debug)]
@@ -40,7 +47,7 @@ impl Kafka {
     /// When it does not get ready; with the end of its log.
     #[must_use]
     pub fn start() -> Self {
-        let class_path = class_path("kafka-4.3.1", &DEPENDENCIES);
+        let class_path = jars();
         let folder = tempfile::Builder::new().prefix("weir-kafka-").tempdir().expect("a temporary folder");
         let (port, controller) = (free_port(), free_port());
         let data = folder.path().join("data");

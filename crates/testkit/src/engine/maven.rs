@@ -1,5 +1,6 @@
 //! Class paths from the Maven registry: exact versions, resolved once, kept in the user's cache folder.
 
+use super::sums;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -27,12 +28,33 @@ pub fn cache() -> PathBuf {
     base.join("weir").join("engines")
 }
 
-/// The class path of an engine. Resolved by `mvn` the first time, from the cache afterwards.
+/// The class path of an engine, each jar of it compared with `engines.lock` when it was resolved.
+///
+/// # Panics
+/// When Maven cannot resolve it (the text is Maven's), or a jar is not the one of `engines.lock`.
+#[must_use]
+pub fn class_path(name: &str, dependencies: &[Dependency]) -> String {
+    let (path, folder) = resolve(name, dependencies);
+    let checked = folder.join("checked.txt");
+    // Sums are taken again when the class path or the sums in the lock file are others than last time.
+    let state = format!("{path}\n{:016x}\n", sums::fingerprint());
+    if fs::read_to_string(&checked).is_ok_and(|text| text == state) {
+        return path;
+    }
+    let _alone = lock(&folder);
+    if let Err(why) = sums::check(&path) {
+        panic!("{name}: {why}");
+    }
+    fs::write(&checked, state).expect("the cache folder is writable");
+    path
+}
+
+/// The class path of an engine, unchecked, and its cache folder. Resolved by `mvn` the first time.
 ///
 /// # Panics
 /// When Maven cannot resolve it; the text is Maven's.
 #[must_use]
-pub fn class_path(name: &str, dependencies: &[Dependency]) -> String {
+pub fn resolve(name: &str, dependencies: &[Dependency]) -> (String, PathBuf) {
     let pom = pom(name, dependencies);
     let folder = cache().join(format!("{name}-{:016x}", hash(&pom)));
     fs::create_dir_all(&folder).expect("the cache folder is writable");
@@ -41,8 +63,10 @@ pub fn class_path(name: &str, dependencies: &[Dependency]) -> String {
     if let Ok(path) = fs::read_to_string(&kept)
         && path.split(':').all(|jar| Path::new(jar).exists())
     {
-        return path;
+        return (path, folder);
     }
+    // What is fetched now is checked now, whatever was there before.
+    let _ = fs::remove_file(folder.join("checked.txt"));
     fs::write(folder.join("pom.xml"), pom).expect("the cache folder is writable");
     let made = folder.join("resolved.txt");
     let output = Command::new("mvn")
@@ -60,7 +84,7 @@ pub fn class_path(name: &str, dependencies: &[Dependency]) -> String {
     );
     let path = fs::read_to_string(&made).expect("maven wrote the class path").trim().to_owned();
     fs::write(&kept, &path).expect("the cache folder is writable");
-    path
+    (path, folder)
 }
 
 /// Compiles one Java source against a class path, once; the folder with the classes.
@@ -96,7 +120,8 @@ fn lock(folder: &Path) -> fs::File {
     file
 }
 
-fn hash(text: &str) -> u64 {
+/// A name for a text's content; not for trust.
+pub(super) fn hash(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

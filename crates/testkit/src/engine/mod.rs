@@ -1,6 +1,14 @@
 //! Real engines as separate processes on free ports and in temporary folders.
 
 pub mod hbase;
+pub mod hbase_cluster;
+pub mod hdfs;
 pub mod kafka;
+pub mod kafka_cluster;
+mod kept;
 pub mod maven;
+pub mod node;
 pub mod process;
+mod site;
+pub mod sums;
+pub mod zookeeper;

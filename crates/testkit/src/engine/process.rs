@@ -1,10 +1,13 @@
 //! One engine process: started with a log, killed, paused and stopped by its id, gone with its parent.
 
+use super::kept;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long an engine may take to get ready; machines are shared.
 const READY_WAIT: Duration = Duration::from_secs(150);
@@ -115,22 +118,38 @@ impl Drop for Process {
             let mut tail: Vec<&str> = log.lines().rev().take(15).collect();
             tail.reverse();
             eprintln!("-- end of the log of {}:\n{}", self.name, tail.join("\n"));
+            if let Some(folder) = kept::keep(&self.log) {
+                eprintln!("-- all of it: {}", folder.display());
+            }
         }
         self.resume();
         self.kill9();
     }
 }
 
-/// A port that is free now.
+/// Ports from here on are given out; above them Linux takes its own for outgoing connections.
+const PORTS: std::ops::Range<u16> = 10_000..32_000;
+
+/// A port that is free now, and is not given out twice.
+///
+/// Not one of those that the system takes for outgoing connections: an engine that is killed and started again needs
+/// the same port, and must find it free.
 ///
 /// # Panics
 /// When loopback has none.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
+    // Other tests start elsewhere in the range.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        let start =
+            now.wrapping_add(std::process::id().wrapping_mul(7919)) % u32::from(PORTS.end - PORTS.start);
+        AtomicU16::new(start as u16)
+    });
+    (PORTS.start..PORTS.end)
+        .map(|_| PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .expect("loopback has free ports")
-        .port()
 }
 
 /// Java's options that every engine gets.
