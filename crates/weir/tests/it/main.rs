@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod command;
+mod order;
 mod real;
 mod weir;
