@@ -149,6 +149,7 @@ public class TableTool {
       boolean fits = method.getName().equals(name) && wanted.length == arguments.length;
       for (int i = 0; fits && i < wanted.length; i++) {
         fits = wanted[i] == int.class ? arguments[i] instanceof Integer
+            : wanted[i] == long.class ? arguments[i] instanceof Long
             : wanted[i] == boolean.class ? arguments[i] instanceof Boolean : wanted[i].isInstance(arguments[i]);
       }
       if (fits) {
@@ -212,36 +213,55 @@ public class TableTool {
   static void createPlain(Admin admin, String table) throws Exception {
     TableName name = TableName.valueOf(table);
     if (!name.getNamespaceAsString().equals("default")) {
-      admin.createNamespace(org.apache.hadoop.hbase.NamespaceDescriptor.create(name.getNamespaceAsString()).build());
+      admin.createNamespace(NamespaceDescriptor.create(name.getNamespaceAsString()).build());
     }
-    HTableDescriptor descriptor = new HTableDescriptor(name);
-    descriptor.setValue("OWNER_OF_THIS", "team x");
-    descriptor.setConfiguration("hbase.hstore.blockingStoreFiles", "33");
-    descriptor.setMaxFileSize(1234567890L);
+    boolean isOld = isOld();
+    Class<?> tableType = type(isOld ? "HTableDescriptor" : "client.TableDescriptorBuilder");
+    Class<?> familyType = type(isOld ? "HColumnDescriptor" : "client.ColumnFamilyDescriptorBuilder");
+    Object descriptor = isOld ? tableType.getConstructor(TableName.class).newInstance(name) : call(tableType, null, "newBuilder", name);
+    call(tableType, descriptor, "setValue", "OWNER_OF_THIS", "team x");
+    call(tableType, descriptor, isOld ? "setConfiguration" : "setValue", "hbase.hstore.blockingStoreFiles", "33");
+    call(tableType, descriptor, "setMaxFileSize", 1234567890L);
     for (String family : Arrays.asList("f", "g")) {
-      HColumnDescriptor column = new HColumnDescriptor(family);
-      column.setMaxVersions(7);
-      column.setTimeToLive(86400);
-      column.setValue("NOTE", "of " + family);
-      column.setConfiguration("hbase.hstore.compaction.max", "11");
-      descriptor.addFamily(column);
+      byte[] bytes = Bytes.toBytes(family);
+      Object column = isOld ? familyType.getConstructor(byte[].class).newInstance((Object) bytes) : call(familyType, null, "newBuilder", (Object) bytes);
+      call(familyType, column, "setMaxVersions", 7);
+      call(familyType, column, "setTimeToLive", 86400);
+      call(familyType, column, "setValue", "NOTE", "of " + family);
+      call(familyType, column, "setConfiguration", "hbase.hstore.compaction.max", "11");
+      call(tableType, descriptor, isOld ? "addFamily" : "setColumnFamily", isOld ? column : call(familyType, column, "build"));
     }
-    admin.createTable(descriptor);
+    call(Admin.class, admin, "createTable", isOld ? descriptor : call(tableType, descriptor, "build"));
   }
 
   static void scope(Admin admin, String table, String family, int scope) throws Exception {
     TableName name = TableName.valueOf(table);
-    HColumnDescriptor column = new HColumnDescriptor(admin.getTableDescriptor(name).getFamily(Bytes.toBytes(family)));
-    column.setScope(scope);
-    admin.modifyColumn(name, column);
+    Object descriptor = descriptor(admin, name);
+    byte[] bytes = Bytes.toBytes(family);
+    if (!isOld()) {
+      Class<?> familyType = type("client.ColumnFamilyDescriptorBuilder");
+      Object column = call(type("client.TableDescriptor"), descriptor, "getColumnFamily", (Object) bytes);
+      Object builder = call(familyType, null, "newBuilder", column);
+      call(familyType, builder, "setScope", scope);
+      call(Admin.class, admin, "modifyColumnFamily", name, call(familyType, builder, "build"));
+      return;
+    }
+    Class<?> familyType = type("HColumnDescriptor");
+    Object column = familyType.getConstructor(familyType).newInstance(call(type("HTableDescriptor"), descriptor, "getFamily", (Object) bytes));
+    call(familyType, column, "setScope", scope);
+    call(Admin.class, admin, "modifyColumn", name, column);
     // 1.x returns before the regions have it.
-    while (admin.getAlterStatus(name).getFirst() != 0) {
+    while (!((org.apache.hadoop.hbase.util.Pair<?, ?>) call(Admin.class, admin, "getAlterStatus", name)).getFirst().equals(0)) {
       Thread.sleep(50);
     }
   }
 
+  static Object descriptor(Admin admin, TableName name) throws Exception {
+    return call(Admin.class, admin, isOld() ? "getTableDescriptor" : "getDescriptor", name);
+  }
+
   static void describe(Admin admin, String table) throws Exception {
-    out.println(admin.getTableDescriptor(TableName.valueOf(table)).toString());
+    out.println(descriptor(admin, TableName.valueOf(table)).toString());
   }
 
   static void addPeer(Configuration conf, Admin admin, String id, String key) throws Exception {

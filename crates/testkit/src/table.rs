@@ -2,10 +2,10 @@
 
 use crate::engine::hbase::Cluster;
 use crate::engine::maven::compile;
-use crate::engine::process::java;
+use crate::engine::process::{java, mortal, spawn};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use weir_wire::change;
 
 /// One cell as the Java client's raw scan gives it.
@@ -44,14 +44,13 @@ impl TableTool {
         let name = format!("table-tool-{}", hbase.line().version());
         let classes = compile(&name, "TableTool.java", include_str!("../java/TableTool.java"), &jars);
         let port = hbase.zookeeper().rsplit(':').next().unwrap_or_default().to_owned();
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "java"])
+        let mut command = mortal("java");
+        command
             .args(java(256, &format!("{}:{jars}", classes.display()), &["TableTool", &port]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("java is installed");
+            .stderr(Stdio::null());
+        let mut child = spawn(command).expect("java is installed");
         let input = child.stdin.take().expect("standard input is piped");
         let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
         Self { child, input, output }

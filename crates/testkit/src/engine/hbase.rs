@@ -212,6 +212,8 @@ pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str,
         ("replication.source.sleepforretries", "300".to_owned()),
         // 2.x: a peer cannot set it, and a minute is long for a test of late answers.
         ("replication.source.shipedits.timeout", "12000".to_owned()),
+        // No compaction drops a delete marker, whatever its timestamp: raw scans are compared with all that was written.
+        ("hbase.hstore.time.to.purge.deletes", "9000000000000000".to_owned()),
     ]
 }
 

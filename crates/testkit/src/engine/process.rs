@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long an engine may take to get ready; machines are shared.
@@ -29,15 +30,9 @@ impl Process {
     pub fn start(name: &str, program: &str, arguments: &[String], log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).expect("the log's folder is there");
         let errors = output.try_clone().expect("a file handle can be copied");
-        // setpriv (util-linux) arms the parent-death signal, so that no engine outlives a killed test.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", program])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let mut command = mortal(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
+        let child = spawn(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { name: name.to_owned(), child, log: log.to_path_buf() }
     }
 
@@ -136,6 +131,43 @@ impl Drop for Process {
     }
 }
 
+/// A program that dies with this process, when it is started by [`spawn`].
+#[must_use]
+pub fn mortal(program: &str) -> Command {
+    // setpriv (util-linux) arms the parent-death signal, so that no engine outlives a killed test.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", program]);
+    command
+}
+
+/// Starts a program from a thread that lives as long as this process.
+///
+/// The parent-death signal comes when the *thread* ends that started the program, so an engine that was started in a
+/// short-lived thread would die with that.
+///
+/// # Errors
+/// When it cannot be started.
+///
+/// # Panics
+/// When the starting thread is gone, which is a bug.
+pub fn spawn(command: Command) -> std::io::Result<Child> {
+    type Wanted = (Command, SyncSender<std::io::Result<Child>>);
+    static STARTER: LazyLock<SyncSender<Wanted>> = LazyLock::new(|| {
+        let (sender, receiver) = sync_channel::<Wanted>(1);
+        let run = move || {
+            for (mut command, answer) in receiver {
+                // Whoever asked may have given up; its child ends with this process.
+                let _ = answer.send(command.spawn());
+            }
+        };
+        std::thread::Builder::new().name("starter".to_owned()).spawn(run).expect("threads can be made");
+        sender
+    });
+    let (answer, answered) = sync_channel(1);
+    STARTER.send((command, answer)).expect("the starter lives");
+    answered.recv().expect("the starter answers")
+}
+
 /// Ports from here on are given out; above them Linux takes its own for outgoing connections.
 const PORTS: std::ops::Range<u16> = 10_000..32_000;
 
@@ -195,4 +227,28 @@ pub fn java(heap_mib: u32, class_path: &str, main: &[&str]) -> Vec<String> {
     options.extend(["-cp".to_owned(), class_path.to_owned()]);
     options.extend(main.iter().map(|word| (*word).to_owned()));
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_outlives_the_thread_that_started_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("cat.log");
+        let start = move || {
+            let words = ["-c".to_owned(), "echo first; sleep 0.2; echo second; sleep 60".to_owned()];
+            Process::start("sh", "sh", &words, &log)
+        };
+        let mut process = std::thread::spawn(start).join().unwrap();
+        process.wait_for("second");
+    }
+
+    #[test]
+    fn a_port_is_free_and_given_out_once() {
+        let ports: std::collections::BTreeSet<u16> = (0..50).map(|_| free_port()).collect();
+        assert_eq!(ports.len(), 50);
+        assert!(ports.iter().all(|port| PORTS.contains(port)));
+    }
 }

@@ -5,6 +5,7 @@
 mod browser;
 mod command;
 mod console;
+mod order;
 mod real;
 mod sim;
 mod watch;

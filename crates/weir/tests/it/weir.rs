@@ -59,16 +59,18 @@ impl Weir {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The value of a metric, 0 when there is none yet.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let metrics = self.get("/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    }
+
     /// Waits until a metric has at least this value.
     pub(crate) fn wait_for_metric(&self, name: &str, least: u64) {
         let started = Instant::now();
-        loop {
-            let metrics = self.get("/metrics");
-            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-            if line.and_then(|value| value.trim().parse::<u64>().ok()).is_some_and(|value| value >= least) {
-                return;
-            }
-            assert!(started.elapsed() < DEADLINE, "{name} does not reach {least}:\n{metrics}");
+        while self.metric(name) < least {
+            assert!(started.elapsed() < DEADLINE, "{name} does not reach {least}:\n{}", self.get("/metrics"));
             std::thread::sleep(Duration::from_millis(100));
         }
     }

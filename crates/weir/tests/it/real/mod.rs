@@ -2,14 +2,17 @@
 //!
 //! Each file is one subject; what they share is here.
 
+mod brokers;
 mod campaigns;
 mod capture;
 mod clusters;
+mod lines;
+mod operator;
+mod region_server;
 mod rig;
 mod sink;
 mod trouble;
 mod writes;
-mod operator;
 
 use std::collections::HashMap;
 use weir_kafka::topics::{NewSettings, Topics};
@@ -18,18 +21,25 @@ use weir_testkit::engine::hbase::HBase;
 use weir_testkit::engine::kafka::Kafka;
 
 fn config(kafka: &Kafka, hbase: &HBase) -> String {
+    config_of(&kafka.bootstrap(), &hbase.zookeeper())
+}
+
+/// The same for engines of any form, by their addresses.
+fn config_of(bootstrap: &str, zookeeper: &str) -> String {
     format!(
-        "[log]\nbootstrap = [\"{}\"]\n[capture.main]\nzookeeper = \"{}\"\npeer = \"weir\"\nlisten = \"127.0.0.1:0\"\n\
-         [console]\nlisten = \"127.0.0.1:CONSOLE\"\n",
-        kafka.bootstrap(),
-        hbase.zookeeper()
+        "[log]\nbootstrap = [\"{bootstrap}\"]\n[capture.main]\nzookeeper = \"{zookeeper}\"\npeer = \"weir\"\nlisten = \"127.0.0.1:0\"\n\
+         [console]\nlisten = \"127.0.0.1:CONSOLE\"\n"
     )
 }
 
 fn create_topic(kafka: &Kafka, topic: &str) {
-    let topics = Topics::new(&kafka.bootstrap(), &Default::default()).unwrap();
-    let settings =
-        NewSettings { partitions: 4, replication: 1, min_insync_replicas: 1, retention_ms: 86_400_000 };
+    create_topic_at(&kafka.bootstrap(), topic, 1, 1);
+}
+
+/// A topic of four partitions with so many replicas.
+fn create_topic_at(bootstrap: &str, topic: &str, replication: i32, min_insync_replicas: u32) {
+    let topics = Topics::new(bootstrap, &Default::default()).unwrap();
+    let settings = NewSettings { partitions: 4, replication, min_insync_replicas, retention_ms: 86_400_000 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(topics.create(&TopicName::new(topic).unwrap(), &settings)).unwrap();
 }

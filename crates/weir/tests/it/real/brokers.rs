@@ -1,0 +1,151 @@
+//! Three real Kafka brokers under load: a partition's leader is killed, and two of three brokers are.
+
+use super::{check_order, config_of, create_topic_at};
+use crate::weir::{DEADLINE, Weir, wait_until_log_is};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use weir_testkit::engine::hbase::{HBase, Line};
+use weir_testkit::engine::kafka_cluster::KafkaCluster;
+use weir_testkit::scale;
+use weir_testkit::table::{TableTool, replicated};
+
+const TOPIC: &str = "hbase.t.wal";
+const ENTRIES: &str = "weir_capture_entries_total{capture=\"main\",table=\"t\"}";
+const AGAIN: &str = "weir_source_again_total{capture=\"main\"}";
+
+/// A source gives a call up after this long, unless the call says otherwise.
+const SOURCE_WAIT: Duration = Duration::from_secs(60);
+
+struct Scene {
+    kafka: KafkaCluster,
+    hbase: HBase,
+    tool: TableTool,
+    weir: Weir,
+}
+
+impl Scene {
+    /// Three brokers, a topic with three replicas of which two must be in sync, and a peer that ships.
+    fn start(log_settings: &str) -> Self {
+        let (kafka, hbase) = std::thread::scope(|scope| {
+            let kafka = scope.spawn(KafkaCluster::start);
+            let hbase = HBase::start(Line::V2_6);
+            (kafka.join().unwrap(), hbase)
+        });
+        let mut tool = TableTool::start(&hbase);
+        create_topic_at(&kafka.bootstrap(), TOPIC, 3, 2);
+        tool.run("create t 8");
+        let config = config_of(&kafka.bootstrap(), &hbase.zookeeper());
+        let mut weir = Weir::new(&config.replace("[log]", &format!("[log]\n{log_settings}")));
+        weir.start();
+        tool.run(&format!("peer-add weir {}", hbase.cluster_key("/weir/weir")));
+        Self { kafka, hbase, tool, weir }
+    }
+
+    /// The leader of a partition: its broker's id.
+    fn leader(&self, partition: i32) -> Option<i32> {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.bootstrap());
+        let consumer: BaseConsumer = config.create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(TOPIC), Duration::from_secs(5)).ok()?;
+        let found = metadata.topics()[0].partitions().iter().find(|one| one.id() == partition)?;
+        (found.error().is_none() && found.leader() > 0).then(|| found.leader())
+    }
+
+    /// Waits until a partition has a leader other than this; how long it took.
+    fn wait_for_leader(&self, partition: i32, other_than: i32) -> Duration {
+        let started = Instant::now();
+        while self.leader(partition).is_none_or(|leader| leader == other_than) {
+            assert!(started.elapsed() < DEADLINE, "partition {partition} gets no other leader");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        started.elapsed()
+    }
+
+    /// Runs `act` while a client writes without a pause.
+    fn under_load(&mut self, seed: u64, act: impl FnOnce(&mut Self)) {
+        let stop = AtomicBool::new(false);
+        let mut loader = TableTool::start(&self.hbase);
+        let before = self.weir.metric(ENTRIES);
+        std::thread::scope(|scope| {
+            let load = scope.spawn(|| {
+                for round in 0.. {
+                    loader.run(&format!("load t {} 200 2", seed * 10_000 + round));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            // Also when `act` fails: the scope waits for the load.
+            let _stop = StopAtDrop(&stop);
+            self.weir.wait_for_metric(ENTRIES, before + 500);
+            act(self);
+            assert!(!load.is_finished(), "the load went on to the end");
+        });
+    }
+
+    /// The log is the table, and each region's order is kept.
+    #[track_caller]
+    fn compare(&mut self) {
+        let expect = replicated(self.tool.raw_scan("t"));
+        let records = wait_until_log_is(&self.kafka.bootstrap(), TOPIC, &expect);
+        let again = check_order(&records);
+        println!("{} records, {again} of them came again", records.len());
+        assert!(
+            self.weir.get("/metrics").contains("weir_in_flight_bytes 0"),
+            "{}",
+            self.weir.get("/metrics")
+        );
+    }
+}
+
+struct StopAtDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopAtDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_partition_leader_killed_under_load_costs_nothing() {
+    let mut scene = Scene::start("");
+    for round in 0..scale::pick(1, 4) {
+        scene.under_load(10 + round, |scene| {
+            let partition = i32::try_from(round).unwrap();
+            let leader = scene.leader(partition).unwrap();
+            scene.kafka.node(leader).kill9();
+            let took = scene.wait_for_leader(partition, leader);
+            println!("broker {leader} killed, partition {partition} has another leader after {took:?}");
+            let before = scene.weir.metric(ENTRIES);
+            scene.weir.wait_for_metric(ENTRIES, before + 500);
+            scene.kafka.node(leader).restart();
+        });
+        scene.compare();
+    }
+}
+
+/// Two of three brokers are gone: min.insync.replicas = 2 cannot be met, and the controllers have no majority either.
+#[test]
+fn calls_fail_in_time_while_too_few_replicas_are_in_sync() {
+    let mut scene = Scene::start("message-timeout = \"8s\"");
+    scene.under_load(1, |scene| {
+        for broker in [1, 2] {
+            scene.kafka.node(broker).kill9();
+        }
+        let killed = Instant::now();
+        scene.weir.wait_for_metric(AGAIN, 1);
+        let took = killed.elapsed();
+        println!("the first call failed {took:?} after the kill");
+        assert!(took < SOURCE_WAIT, "calls fail before their source gives them up: {took:?}");
+        for broker in [1, 2] {
+            scene.kafka.node(broker).relaunch();
+        }
+        for broker in [1, 2] {
+            scene.kafka.node(broker).wait_ready();
+        }
+        let before = scene.weir.metric(ENTRIES);
+        scene.weir.wait_for_metric(ENTRIES, before + 500);
+    });
+    scene.compare();
+}
