@@ -174,6 +174,11 @@ impl Client {
         if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
             return Ok(Arc::clone(topic));
         }
+        off_the_runtime(|| self.look_up(name))
+    }
+
+    /// Asks the brokers; one at a time, and others wait for what it brings.
+    fn look_up(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
         let mut missing = self.missing.lock().expect("no panic under this lock");
         if let Some(topic) = self.topics.read().expect("no panic under this lock").get(name) {
             return Ok(Arc::clone(topic));
@@ -203,6 +208,16 @@ impl Client {
 
     fn forget_topics(&self) {
         self.topics.write().expect("no panic under this lock").clear();
+    }
+}
+
+/// Does what may block for seconds. On one of tokio's own threads that would hold up whoever else runs there: health,
+/// ZooKeeper's heartbeats, other connections.
+fn off_the_runtime<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
