@@ -141,25 +141,33 @@ impl Topics {
 }
 
 impl Topic {
+    fn setting(&self, key: &str) -> Option<i64> {
+        self.settings.get(key)?.parse().ok()
+    }
+
+    /// Why a write with acks=all cannot be as safe as the topic says, when that is so. Kafka's manual says that such a
+    /// write is refused; 4.3.1 was seen to take it with the replicas there are.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<String> {
+        let (min_insync, replicas) = (self.setting("min.insync.replicas")?, self.replica_count);
+        (min_insync > i64::try_from(replicas).unwrap_or(i64::MAX)).then(|| {
+            format!("min.insync.replicas is {min_insync}, but replicas are {replicas}: a broker refuses every write, or (seen with 4.3.1) keeps fewer copies than asked for")
+        })
+    }
+
     /// What is unwise about this topic, one sentence each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let number = |key: &str| self.settings.get(key).and_then(|value| value.parse::<i64>().ok());
-        let mut warnings = Vec::new();
-        if let Some(min_insync) = number("min.insync.replicas") {
-            let replicas = i64::try_from(self.replica_count).unwrap_or(i64::MAX);
-            if min_insync > replicas {
-                warnings.push(format!("min.insync.replicas is {min_insync}, but there are only {replicas} replicas: every write is refused"));
-            } else if min_insync < 2 {
-                warnings.push(
-                    "min.insync.replicas is 1: an acknowledged write can be lost with one broker".to_owned(),
-                );
-            }
+        let mut warnings = Vec::from_iter(self.contradiction());
+        if self.setting("min.insync.replicas").is_some_and(|min_insync| min_insync < 2) {
+            warnings.push(
+                "min.insync.replicas is 1: an acknowledged write can be lost with one broker".to_owned(),
+            );
         }
         if self.replica_count < 2 {
             warnings.push(format!("it has {} replica: a lost broker loses it", self.replica_count));
         }
-        if let Some(retention) = number("retention.ms")
+        if let Some(retention) = self.setting("retention.ms")
             && (0..RETENTION_MS_LOW).contains(&retention)
         {
             warnings.push(format!(

@@ -94,7 +94,11 @@ async fn peer(
     {
         findings.ok(&format!("{at}: peer {id} points to {}", peer.cluster_key));
     } else {
-        let mend = format!("hbase shell> remove_peer '{id}'; {add}");
+        // HBase cannot change where a peer points, and removing one throws its queue away.
+        let there = peer.cluster_key.rsplit(':').next().unwrap_or_default();
+        let mend = format!(
+            "set {at}.base-znode = \"{there}\" (what waits at the source comes then), or give up what waits: hbase shell> remove_peer '{id}'; {add}"
+        );
         findings.wrong(
             &format!("{at}: peer {id} points to {:?}, not to {base} on {quorum}", peer.cluster_key),
             &mend,
@@ -190,7 +194,17 @@ fn kafka(config: &Config, runtime: &tokio::runtime::Runtime, findings: &mut Find
                     topic.name, topic.partition_count
                 ));
             }
-            for warning in warnings {
+            let contradiction = topic.contradiction();
+            if let Some(contradiction) = &contradiction {
+                findings.wrong(
+                    &format!("capture.{name}: topic {}: {contradiction}", topic.name),
+                    &format!(
+                        "kafka-configs.sh --bootstrap-server {bootstrap} --alter --topic {} --add-config min.insync.replicas={} (or give it more replicas: kafka-reassign-partitions.sh)",
+                        topic.name, topic.replica_count
+                    ),
+                );
+            }
+            for warning in warnings.into_iter().filter(|warning| contradiction.as_ref() != Some(warning)) {
                 findings.warn(
                     &format!("capture.{name}: topic {}: {warning}", topic.name),
                     &format!(

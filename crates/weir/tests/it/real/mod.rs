@@ -5,6 +5,7 @@
 mod campaigns;
 mod capture;
 mod clusters;
+mod mistakes;
 mod rig;
 mod sink;
 mod trouble;
