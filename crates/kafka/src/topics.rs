@@ -178,7 +178,8 @@ impl Topic {
         if let Some(min_insync) = number("min.insync.replicas") {
             if min_insync > replicas {
                 complaints.push(Complaint {
-                    text: format!("min.insync.replicas is {min_insync}, but there are only {replicas} replicas: every write is refused"),
+                    // Kafka's manual says that such a write is refused; 4.3.1 was seen to take it.
+                    text: format!("min.insync.replicas is {min_insync}, but replicas are {replicas}: a broker refuses every write, or (seen with 4.3.1) keeps fewer copies than asked for"),
                     is_wrong: true,
                     setting: Some(("min.insync.replicas", replicas)),
                 });

@@ -5,4 +5,5 @@
 mod batch;
 mod embedded;
 mod real;
+mod runtime;
 mod topics;

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use weir_kafka::reader::{LogRecord, Reader, Start};
+use weir_model::FaultKind;
 use weir_testkit::engine::process::Process;
 use weir_testkit::table::{Cells, Replay};
 
@@ -144,13 +145,29 @@ pub(crate) fn wait_until_log_is_within(
     wait_max: Duration,
 ) -> Vec<LogRecord> {
     let started = Instant::now();
-    let mut reader =
-        Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning).unwrap();
+    let open = || Reader::open(bootstrap, &BTreeMap::new(), &[topic.to_owned()], Start::Beginning);
+    let mut reader = None;
     let (mut records, mut replay) = (Vec::new(), Replay::default());
     loop {
-        for record in reader.read_to_end(DEADLINE).unwrap() {
-            replay.take(&record.value);
-            records.push(record);
+        let read = reader.take().map_or_else(open, Ok).and_then(|mut opened| {
+            let news = opened.read_to_end(wait_max)?;
+            reader = Some(opened);
+            Ok(news)
+        });
+        match read {
+            Ok(news) => {
+                for record in news {
+                    replay.take(&record.value);
+                    records.push(record);
+                }
+            }
+            // A broker that has just come back has no leaders yet: from the beginning again.
+            Err(fault) if fault.kind() == FaultKind::Transient && started.elapsed() < wait_max => {
+                std::thread::sleep(Duration::from_millis(200));
+                (records, replay) = (Vec::new(), Replay::default());
+                continue;
+            }
+            Err(fault) => panic!("{}", fault.chain()),
         }
         let got = replay.cells();
         if got == *expect {

@@ -193,6 +193,8 @@ async fn peer(
     if is_ours {
         findings.ok(&format!("{at}: peer {id} points to {}", peer.config.cluster_key));
     } else {
+        // HBase cannot change where a peer points, and removing one throws its queue away.
+        let there = peer.config.cluster_key.rsplit(':').next().unwrap_or_default();
         findings.wrong(
             &format!(
                 "{at}: peer {id} points to {:?}, not to {} on {}",
@@ -200,7 +202,10 @@ async fn peer(
                 section.base_znode(),
                 section.peer_zookeeper()
             ),
-            &format!("hbase shell> remove_peer '{id}'; {add}    (see weir explain W-PEER-ELSEWHERE first)"),
+            &format!(
+                "set {at}.base-znode = \"{there}\" (what waits at the source comes then), or give up what waits: \
+                 hbase shell> remove_peer '{id}'; {add}    (see weir explain W-PEER-ELSEWHERE first)"
+            ),
         );
     }
     if peer.is_enabled {
