@@ -5,13 +5,9 @@ import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
-import java.util.Set;
-import java.util.UUID;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hbase.Cell;
@@ -20,7 +16,6 @@ import org.apache.hadoop.hbase.HBaseConfiguration;
 import org.apache.hadoop.hbase.HRegionLocation;
 import org.apache.hadoop.hbase.KeepDeletedCells;
 import org.apache.hadoop.hbase.NamespaceDescriptor;
-import org.apache.hadoop.hbase.ServerName;
 import org.apache.hadoop.hbase.TableName;
 import org.apache.hadoop.hbase.client.Admin;
 import org.apache.hadoop.hbase.client.Append;
@@ -40,7 +35,7 @@ import org.apache.hadoop.hbase.util.Bytes;
 
 /**
  * One long-lived client of a real HBase: a command per line on standard input, answers on standard output, the last
- * line of each being "ok" or "error TEXT". Compiles against the clients of 1.7, 2.4, 2.5 and 2.6.
+ * line of each being "ok" or "error TEXT". Compiles against the clients of 1.2 to 3.0.
  */
 public class TableTool {
   static final byte[] SENT = Bytes.toBytes("f");
@@ -85,20 +80,23 @@ public class TableTool {
       case "peer-remove": peer(conf, admin, "removeReplicationPeer", "removePeer", words[1]); break;
       case "peer-disable": peer(conf, admin, "disableReplicationPeer", "disablePeer", words[1]); break;
       case "peer-enable": peer(conf, admin, "enableReplicationPeer", "enablePeer", words[1]); break;
-      case "peer-add-with": addPeerWith(conf, admin, words); break;
       case "namespace": admin.createNamespace(NamespaceDescriptor.create(words[1]).build()); break;
-      case "cluster-id": out.println(admin.getClusterStatus().getClusterId()); break;
-      case "roll": roll(admin); break;
-      case "operations": operations(connection, words[1]); break;
-      case "put-each": putEach(connection, words[1], Integer.parseInt(words[2]), Integer.parseInt(words[3])); break;
-      case "put-wide": putWide(connection, words[1], words[2], Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
-      case "put-from": putFrom(connection, words[1], words[2], words[3]); break;
       case "load-start": startLoad(connection, words[1], Long.parseLong(words[2]), Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
       case "load-stop": stopLoad(); break;
       case "put": put(connection, words[1], words[2], words[3], Integer.parseInt(words[4])); break;
       case "load": load(connection, words[1], Long.parseLong(words[2]), Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
       case "scan": scan(connection, words[1]); break;
-      default: throw new IllegalArgumentException(words[0]);
+      default: more(conf, connection, admin, words);
+    }
+  }
+
+  /** Commands that not every line's client can compile are in a class of their own. */
+  static void more(Configuration conf, Connection connection, Admin admin, String[] words) throws Exception {
+    try {
+      Class.forName("SinkTool").getDeclaredMethod("run", Configuration.class, Connection.class, Admin.class, String[].class)
+          .invoke(null, conf, connection, admin, words);
+    } catch (InvocationTargetException wrapped) {
+      throw wrapped.getCause() instanceof Exception ? (Exception) wrapped.getCause() : wrapped;
     }
   }
 
@@ -377,143 +375,6 @@ public class TableTool {
         break;
       }
       default: table.put(newPut(dice, row));
-    }
-  }
-
-  /** ID KEY [SETTING=VALUE | tables=T:F,T2 | namespaces=N,N2]... */
-  static void addPeerWith(Configuration conf, Admin admin, String[] words) throws Exception {
-    ReplicationPeerConfig config = new ReplicationPeerConfig();
-    config.setClusterKey(words[2]);
-    config.getConfiguration().put("replication.source.ratio", "1.0");
-    Map<TableName, List<String>> tables = null;
-    for (String word : Arrays.copyOfRange(words, 3, words.length)) {
-      String name = word.substring(0, word.indexOf('=')), value = word.substring(name.length() + 1);
-      if (name.equals("tables")) {
-        tables = new HashMap<>();
-        for (String table : value.split(",")) {
-          String[] parts = table.split("/");
-          tables.put(TableName.valueOf(parts[0]), parts.length == 1 ? null : Arrays.asList(parts[1]));
-        }
-        everything(config, false);
-        config.setTableCFsMap(tables);
-      } else if (name.equals("namespaces")) {
-        everything(config, false);
-        // Peers of 1.x have no namespaces.
-        ReplicationPeerConfig.class.getMethod("setNamespaces", Set.class).invoke(config, new HashSet<>(Arrays.asList(value.split(","))));
-      } else {
-        config.getConfiguration().put(name, value);
-      }
-    }
-    for (Method method : Admin.class.getMethods()) {
-      if (method.getName().equals("addReplicationPeer") && method.getParameterCount() == 2) {
-        method.invoke(admin, words[1], config);
-        return;
-      }
-    }
-    Class<?> old = Class.forName("org.apache.hadoop.hbase.client.replication.ReplicationAdmin");
-    try (AutoCloseable replication = (AutoCloseable) old.getConstructor(Configuration.class).newInstance(conf)) {
-      if (tables == null) {
-        old.getMethod("addPeer", String.class, ReplicationPeerConfig.class).invoke(replication, words[1], config);
-      } else {
-        old.getMethod("addPeer", String.class, ReplicationPeerConfig.class, Map.class).invoke(replication, words[1], config, tables);
-      }
-    }
-  }
-
-  /** 2.x has a switch of its own for "all tables"; 1.x derives it. */
-  static void everything(ReplicationPeerConfig config, boolean all) throws Exception {
-    try {
-      ReplicationPeerConfig.class.getMethod("setReplicateAllUserTables", boolean.class).invoke(config, all);
-    } catch (NoSuchMethodException older) {
-      // 1.x: a peer with tables or namespaces is limited to them.
-    }
-  }
-
-  /** A new WAL file on every region server. */
-  static void roll(Admin admin) throws Exception {
-    for (ServerName server : admin.getClusterStatus().getServers()) {
-      admin.rollWALWriter(server);
-    }
-  }
-
-  /** One of each operation, each on a row of its own. `writes.rs` says what has to arrive. */
-  static void operations(Connection connection, String name) throws Exception {
-    byte[] q = Bytes.toBytes("q"), v = Bytes.toBytes("v");
-    try (Table table = connection.getTable(TableName.valueOf(name))) {
-      table.put(new Put(Bytes.toBytes("put-both")).addColumn(SENT, q, v).addColumn(LOCAL, q, v));
-      table.put(new Put(Bytes.toBytes("put-local")).addColumn(LOCAL, q, v));
-      List<Put> puts = new ArrayList<>();
-      for (int i = 0; i < 5; i++) {
-        puts.add(new Put(Bytes.toBytes("put-list-" + i)).addColumn(SENT, q, v));
-      }
-      table.put(puts);
-      table.delete(new Delete(Bytes.toBytes("delete-column")).addColumns(SENT, q, 1500L));
-      table.delete(new Delete(Bytes.toBytes("delete-family")).addFamily(SENT, 1500L));
-      table.delete(new Delete(Bytes.toBytes("delete-family-version")).addFamilyVersion(SENT, 1500L));
-      table.delete(new Delete(Bytes.toBytes("delete-version")).addColumn(SENT, q, 1500L));
-      table.put(new Put(Bytes.toBytes("delete-latest")).addColumn(SENT, q, 1234L, v));
-      table.delete(new Delete(Bytes.toBytes("delete-latest")).addColumn(SENT, q));
-      table.delete(new Delete(Bytes.toBytes("delete-row"), 1500L));
-      table.increment(new Increment(Bytes.toBytes("increment")).addColumn(SENT, q, 5));
-      table.increment(new Increment(Bytes.toBytes("increment")).addColumn(SENT, q, 2));
-      table.append(new Append(Bytes.toBytes("append")).add(SENT, q, Bytes.toBytes("x")));
-      table.append(new Append(Bytes.toBytes("append")).add(SENT, q, Bytes.toBytes("y")));
-      byte[] checked = Bytes.toBytes("check-and-put");
-      table.checkAndPut(checked, SENT, q, null, new Put(checked).addColumn(SENT, q, v));
-      table.checkAndPut(checked, SENT, q, null, new Put(checked).addColumn(SENT, q, Bytes.toBytes("never")));
-      byte[] mutated = Bytes.toBytes("row-mutations");
-      RowMutations both = new RowMutations(mutated);
-      both.add(new Put(mutated).addColumn(SENT, q, 1000L, v));
-      both.add(new Delete(mutated).addColumns(SENT, Bytes.toBytes("other"), 1001L));
-      both.add(new Put(mutated).addColumn(SENT, Bytes.toBytes("last"), 1002L, v));
-      table.mutateRow(both);
-      Put living = new Put(Bytes.toBytes("ttl")).addColumn(SENT, q, v).addColumn(SENT, Bytes.toBytes("r"), v);
-      living.setTTL(60000L);
-      table.put(living);
-      table.put(new Put(Bytes.toBytes("timestamp")).addColumn(SENT, q, 1234L, v));
-      table.put(new Put(Bytes.toBytes("versions")).addColumn(SENT, q, 1L, Bytes.toBytes("a"))
-          .addColumn(SENT, q, 2L, Bytes.toBytes("b")).addColumn(SENT, q, 3L, Bytes.toBytes("c")));
-      table.put(new Put(Bytes.toBytes("empty")).addColumn(SENT, new byte[0], 1234L, new byte[0]));
-      byte[] bytes = new byte[256];
-      for (int i = 0; i < 256; i++) {
-        bytes[i] = (byte) i;
-      }
-      table.put(new Put(bytes).addColumn(SENT, bytes, 1234L, bytes));
-      byte[] longest = new byte[Short.MAX_VALUE];
-      Arrays.fill(longest, (byte) 'z');
-      table.put(new Put(longest).addColumn(SENT, q, 1234L, v));
-    }
-  }
-
-  /** COUNT single puts, spread over the rows of `create`'s regions: COUNT entries. Values of SIZE zeros compress well. */
-  static void putEach(Connection connection, String table, int count, int size) throws Exception {
-    try (Table target = connection.getTable(TableName.valueOf(table))) {
-      for (int i = 0; i < count; i++) {
-        byte[] row = Bytes.toBytes(String.format("r%04d", (int) (i * 1000L / count)));
-        target.put(new Put(row).addColumn(SENT, Bytes.toBytes("n" + i), new byte[size]));
-      }
-    }
-  }
-
-  /** One put of CELLS cells with SIZE random bytes each: one entry. */
-  static void putWide(Connection connection, String table, String row, int cells, int size) throws Exception {
-    try (Table target = connection.getTable(TableName.valueOf(table))) {
-      Put put = new Put(Bytes.toBytes(row));
-      for (int i = 0; i < cells; i++) {
-        byte[] value = new byte[size];
-        new Random(i).nextBytes(value);
-        put.addColumn(SENT, Bytes.toBytes("wide" + i), value);
-      }
-      target.put(put);
-    }
-  }
-
-  /** A put that says it has been through this cluster (`_cs.id`). */
-  static void putFrom(Connection connection, String table, String row, String cluster) throws Exception {
-    try (Table target = connection.getTable(TableName.valueOf(table))) {
-      Put put = new Put(Bytes.toBytes(row)).addColumn(SENT, Bytes.toBytes("q"), Bytes.toBytes(cluster));
-      put.setClusterIds(new ArrayList<>(Arrays.asList(UUID.fromString(cluster))));
-      target.put(put);
     }
   }
 

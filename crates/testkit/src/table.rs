@@ -1,6 +1,6 @@
 //! A real Java client of HBase, kept running: creates tables, adds peers, writes every kind of mutation, scans raw.
 
-use crate::engine::hbase::Cluster;
+use crate::engine::hbase::{Cluster, Line};
 use crate::engine::maven::compile;
 use crate::engine::process::{java, mortal, spawn};
 use std::collections::{BTreeMap, HashSet};
@@ -43,10 +43,17 @@ impl TableTool {
         let jars = hbase.line().class_path();
         let name = format!("table-tool-{}", hbase.line().version());
         let classes = compile(&name, "TableTool.java", include_str!("../java/TableTool.java"), &jars);
+        let mut path = format!("{}:{jars}", classes.display());
+        // The clients of the oldest and the newest line lack what it calls.
+        if !matches!(hbase.line(), Line::V1_2 | Line::V3_0) {
+            let name = format!("sink-tool-{}", hbase.line().version());
+            let more = compile(&name, "SinkTool.java", include_str!("../java/SinkTool.java"), &path);
+            path = format!("{}:{path}", more.display());
+        }
         let port = hbase.zookeeper().rsplit(':').next().unwrap_or_default().to_owned();
         let mut command = mortal("java");
         command
-            .args(java(256, &format!("{}:{jars}", classes.display()), &["TableTool", &port]))
+            .args(java(256, &path, &["TableTool", &port]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
