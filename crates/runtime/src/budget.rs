@@ -47,6 +47,20 @@ impl Budget {
         Taken { _permit: permit }
     }
 
+    /// Takes as much of so many bytes as is free, without waiting: for bytes that are in memory whatever the budget
+    /// says, so that at least the next one waits for them.
+    #[must_use]
+    pub fn take_free(&self, bytes: usize) -> Taken {
+        let mut units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        loop {
+            units = units.min(u32::try_from(self.units.available_permits()).unwrap_or(u32::MAX));
+            // Another may have been faster; nothing is always free.
+            if let Ok(permit) = Arc::clone(&self.units).try_acquire_many_owned(units) {
+                return Taken { _permit: permit };
+            }
+        }
+    }
+
     /// Bytes in flight now.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
@@ -96,6 +110,19 @@ mod tests {
         assert_eq!(budget.used_bytes(), budget.bytes_max());
         drop(giant);
         assert_eq!((budget.used_bytes(), budget.waiting_count()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_there_already_takes_what_is_free_and_never_waits() {
+        let budget = Budget::new(4 * 1024);
+        let some = budget.take_free(3 * 1024);
+        let rest = budget.take_free(9 * 1024);
+        let none = budget.take_free(1);
+        assert_eq!(budget.used_bytes(), 4 * 1024);
+        drop((rest, none));
+        assert_eq!(budget.used_bytes(), 3 * 1024);
+        drop(some);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[tokio::test]

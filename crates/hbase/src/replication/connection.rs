@@ -257,6 +257,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 .await;
         }
         let block = decompress(settled.compressor, call.cell_block, self.shared.config.frame_bytes_max);
+        // What a compressor saved on the wire is memory all the same.
+        let block_len = block.as_ref().map_or(0, |block| block.len());
+        let unpacked = self.shared.budget.take_free(block_len.saturating_sub(call.cell_block.len()));
         let request = block
             .as_ref()
             .map_err(Clone::clone)
@@ -291,7 +294,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             answers: self.answers.clone(),
             stats: Arc::clone(&self.shared.stats),
             fingerprint: (!is_overlap).then_some(fingerprint),
-            held: (taken, slot),
+            held: (taken, unpacked, slot),
         };
         tokio::spawn(open.finish(promise, deadline, self.stop.clone()));
         Ok(())
@@ -361,7 +364,7 @@ struct Open {
     stats: Arc<Stats>,
     fingerprint: Option<u64>,
     /// Budget and slot: given back when the promise has ended, not when the answer went out.
-    held: (Taken, tokio::sync::OwnedSemaphorePermit),
+    held: (Taken, Taken, tokio::sync::OwnedSemaphorePermit),
 }
 
 impl Open {
