@@ -71,6 +71,8 @@ public class TableTool {
       case "put": put(connection, words[1], words[2], words[3], Integer.parseInt(words[4])); break;
       case "load": load(connection, words[1], Long.parseLong(words[2]), Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
       case "scan": scan(connection, words[1]); break;
+      case "golden-peer": addGoldenPeer(conf, admin, words); break;
+      case "golden-write": writeGolden(connection, words[1]); break;
       default: throw new IllegalArgumentException(words[0]);
     }
   }
@@ -200,6 +202,66 @@ public class TableTool {
         break;
       }
       default: table.put(newPut(dice, row));
+    }
+  }
+
+  /** ID KEY [NAME VALUE]...: a peer with settings. */
+  static void addGoldenPeer(Configuration conf, Admin admin, String[] words) throws Exception {
+    ReplicationPeerConfig config = new ReplicationPeerConfig();
+    config.setClusterKey(words[2]);
+    config.getConfiguration().put("replication.source.ratio", "1.0");
+    for (int i = 3; i + 1 < words.length; i += 2) {
+      config.getConfiguration().put(words[i], words[i + 1]);
+    }
+    for (Method method : Admin.class.getMethods()) {
+      if (method.getName().equals("addReplicationPeer") && method.getParameterCount() == 2) {
+        method.invoke(admin, words[1], config);
+        return;
+      }
+    }
+    Class<?> old = Class.forName("org.apache.hadoop.hbase.client.replication.ReplicationAdmin");
+    try (AutoCloseable replication = (AutoCloseable) old.getConstructor(Configuration.class).newInstance(conf)) {
+      old.getMethod("addPeer", String.class, ReplicationPeerConfig.class, Map.class).invoke(replication, words[1], config, null);
+    }
+  }
+
+  /** Every kind of write once, with timestamps of its own: what crates/wire/tests/it/captured.rs expects. */
+  static void writeGolden(Connection connection, String name) throws Exception {
+    byte[] q = Bytes.toBytes("q");
+    byte[] all = new byte[256];
+    for (int i = 0; i < all.length; i++) {
+      all[i] = (byte) i;
+    }
+    try (Table table = connection.getTable(TableName.valueOf(name))) {
+      table.put(new Put(Bytes.toBytes("r1")).addColumn(SENT, q, 1001, Bytes.toBytes("v1")).addColumn(LOCAL, q, 1001, Bytes.toBytes("stays")));
+      Put versions = new Put(Bytes.toBytes("r2"));
+      for (long ts = 1001; ts <= 1003; ts++) {
+        versions.addColumn(SENT, q, ts, Bytes.toBytes("v" + ts));
+      }
+      table.put(versions);
+      List<Put> puts = new ArrayList<>();
+      for (int i = 3; i <= 5; i++) {
+        puts.add(new Put(Bytes.toBytes("r" + i)).addColumn(SENT, q, 1010, Bytes.toBytes("list")));
+      }
+      table.put(puts);
+      table.delete(new Delete(Bytes.toBytes("r2")).addColumn(SENT, q, 1002));
+      table.delete(new Delete(Bytes.toBytes("r2")).addFamilyVersion(SENT, 1003));
+      table.delete(new Delete(Bytes.toBytes("r3")).addColumns(SENT, q, 1100));
+      table.delete(new Delete(Bytes.toBytes("r4")).addFamily(SENT, 1200));
+      table.delete(new Delete(Bytes.toBytes("r5"), 1300));
+      table.increment(new Increment(Bytes.toBytes("r6")).addColumn(SENT, Bytes.toBytes("counter"), 5));
+      table.append(new Append(Bytes.toBytes("r6")).add(SENT, Bytes.toBytes("text"), Bytes.toBytes("x")));
+      RowMutations both = new RowMutations(Bytes.toBytes("r7"));
+      both.add(new Put(Bytes.toBytes("r7")).addColumn(SENT, q, 1400, Bytes.toBytes("both")));
+      both.add(new Delete(Bytes.toBytes("r7")).addColumns(SENT, Bytes.toBytes("other"), 1400));
+      table.mutateRow(both);
+      Put brief = new Put(Bytes.toBytes("r8")).addColumn(SENT, q, 1500, Bytes.toBytes("brief"));
+      brief.setTTL(60000);
+      table.put(brief);
+      table.put(new Put(all).addColumn(SENT, new byte[0], 1600, new byte[0]).addColumn(SENT, all, 1600, all));
+      byte[] big = new byte[2000];
+      Arrays.fill(big, (byte) 'z');
+      table.put(new Put(Bytes.toBytes("r9")).addColumn(SENT, q, 1700, big));
     }
   }
 

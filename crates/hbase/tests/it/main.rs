@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod captured;
 mod client;
 mod server;
