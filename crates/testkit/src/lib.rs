@@ -5,6 +5,7 @@
 //! failed test.
 
 pub mod engine;
+pub mod fuzz;
 pub mod scale;
 pub mod sim;
 pub mod table;

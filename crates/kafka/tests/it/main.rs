@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod corpus;
 mod embedded;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod captured;
+mod corpus;
 mod golden;
 mod lies;
 mod round_trip;
