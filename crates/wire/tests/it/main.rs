@@ -4,6 +4,7 @@
 
 mod captured;
 mod corpus;
+mod envelopes;
 mod golden;
 mod lies;
 mod round_trip;
