@@ -4,4 +4,5 @@
 
 mod captured;
 mod client;
+mod deadline;
 mod server;
