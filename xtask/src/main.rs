@@ -1,5 +1,6 @@
 //! `cargo x ...`: the tasks of this repository. Depends on nothing of ours and builds in seconds.
 
+mod fuzz;
 mod machine;
 mod soak;
 mod tidy;
@@ -18,6 +19,8 @@ const HELP: &str = "cargo x TASK
   drift [--write]  schema and sample of weir.toml are what the binary says
   sim [ARGS]       capture in the seeded simulator, with faults and without engines: --seeds N (2000), or --seed S
                    to run one again
+  fuzz [ARGS]      every parser under libFuzzer: [--seconds N] [TARGET...]; needs a nightly compiler
+  golden           records again what real HBase sends, into crates/wire/golden
   bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
                    Kafka; --sink mock|kafka|both, --out DIR for the JSON, --help for the rest
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
@@ -37,6 +40,8 @@ fn main() -> ExitCode {
         ["drift"] => drift(false),
         ["drift", "--write"] => drift(true),
         ["engines", rest @ ..] => engines(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["golden"] => golden(),
         ["sim"] => sim("WEIR_SIM_SEEDS", "2000"),
         ["sim", "--seeds", count] => sim("WEIR_SIM_SEEDS", count),
         ["sim", "--seed", seed] => sim("WEIR_SIM_SEED", seed),
@@ -101,6 +106,11 @@ fn sim(variable: &str, value: &str) -> Result<(), String> {
     ]);
     command.env(variable, value);
     run(command)
+}
+
+fn golden() -> Result<(), String> {
+    machine::ensure_engines()?;
+    cargo(&["run", "--quiet", "--package", "weir-hbase", "--example", "golden"])
 }
 
 fn engines(arguments: &[&str]) -> Result<(), String> {

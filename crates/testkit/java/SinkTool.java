@@ -36,6 +36,7 @@ public class SinkTool {
       case "put-each": putEach(connection, words[1], Integer.parseInt(words[2]), Integer.parseInt(words[3])); break;
       case "put-wide": putWide(connection, words[1], words[2], Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
       case "put-from": putFrom(connection, words[1], words[2], words[3]); break;
+      case "golden-write": writeGolden(connection, words[1]); break;
       default: throw new IllegalArgumentException(words[0]);
     }
   }
@@ -174,6 +175,46 @@ public class SinkTool {
       Put put = new Put(Bytes.toBytes(row)).addColumn(TableTool.SENT, Bytes.toBytes("q"), Bytes.toBytes(cluster));
       put.setClusterIds(new ArrayList<>(Arrays.asList(UUID.fromString(cluster))));
       target.put(put);
+    }
+  }
+
+  /** Every kind of write once, with timestamps of its own: what crates/wire/tests/it/captured.rs expects. */
+  static void writeGolden(Connection connection, String name) throws Exception {
+    byte[] q = Bytes.toBytes("q");
+    byte[] all = new byte[256];
+    for (int i = 0; i < all.length; i++) {
+      all[i] = (byte) i;
+    }
+    try (Table table = connection.getTable(TableName.valueOf(name))) {
+      table.put(new Put(Bytes.toBytes("r1")).addColumn(TableTool.SENT, q, 1001, Bytes.toBytes("v1")).addColumn(TableTool.LOCAL, q, 1001, Bytes.toBytes("stays")));
+      Put versions = new Put(Bytes.toBytes("r2"));
+      for (long ts = 1001; ts <= 1003; ts++) {
+        versions.addColumn(TableTool.SENT, q, ts, Bytes.toBytes("v" + ts));
+      }
+      table.put(versions);
+      List<Put> puts = new ArrayList<>();
+      for (int i = 3; i <= 5; i++) {
+        puts.add(new Put(Bytes.toBytes("r" + i)).addColumn(TableTool.SENT, q, 1010, Bytes.toBytes("list")));
+      }
+      table.put(puts);
+      table.delete(new Delete(Bytes.toBytes("r2")).addColumn(TableTool.SENT, q, 1002));
+      table.delete(new Delete(Bytes.toBytes("r2")).addFamilyVersion(TableTool.SENT, 1003));
+      table.delete(new Delete(Bytes.toBytes("r3")).addColumns(TableTool.SENT, q, 1100));
+      table.delete(new Delete(Bytes.toBytes("r4")).addFamily(TableTool.SENT, 1200));
+      table.delete(new Delete(Bytes.toBytes("r5"), 1300));
+      table.increment(new Increment(Bytes.toBytes("r6")).addColumn(TableTool.SENT, Bytes.toBytes("counter"), 5));
+      table.append(new Append(Bytes.toBytes("r6")).add(TableTool.SENT, Bytes.toBytes("text"), Bytes.toBytes("x")));
+      RowMutations both = new RowMutations(Bytes.toBytes("r7"));
+      both.add(new Put(Bytes.toBytes("r7")).addColumn(TableTool.SENT, q, 1400, Bytes.toBytes("both")));
+      both.add(new Delete(Bytes.toBytes("r7")).addColumns(TableTool.SENT, Bytes.toBytes("other"), 1400));
+      table.mutateRow(both);
+      Put brief = new Put(Bytes.toBytes("r8")).addColumn(TableTool.SENT, q, 1500, Bytes.toBytes("brief"));
+      brief.setTTL(60000);
+      table.put(brief);
+      table.put(new Put(all).addColumn(TableTool.SENT, new byte[0], 1600, new byte[0]).addColumn(TableTool.SENT, all, 1600, all));
+      byte[] big = new byte[2000];
+      Arrays.fill(big, (byte) 'z');
+      table.put(new Put(Bytes.toBytes("r9")).addColumn(TableTool.SENT, q, 1700, big));
     }
   }
 }

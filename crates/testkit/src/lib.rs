@@ -6,6 +6,7 @@
 
 pub mod campaign;
 pub mod engine;
+pub mod fuzz;
 pub mod proxy;
 pub mod scale;
 pub mod sim;

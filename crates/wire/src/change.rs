@@ -237,8 +237,8 @@ pub fn decode(record: &[u8]) -> Result<Change<'_>, WireError> {
             10 => change.orig_sequence = field.varint(WHAT)?,
             11 => change.attributes.push(bytes_and_bytes(field.bytes(WHAT)?)?),
             CELLS => change.cells.push(decode_cell(field.bytes(WHAT)?)?),
-            13 => row_index = field.varint(WHAT)? as u32,
-            14 => row_count = field.varint(WHAT)? as u32,
+            13 => row_index = small(field.varint(WHAT)?, "row part")?,
+            14 => row_count = small(field.varint(WHAT)?, "row part count")?,
             BULK_LOAD => change.event = Some(decode_bulk_load(field.bytes(WHAT)?)?),
             HEARTBEAT => change.event = Some(decode_heartbeat(field.bytes(WHAT)?)?),
             _ => {}
@@ -248,6 +248,11 @@ pub fn decode(record: &[u8]) -> Result<Change<'_>, WireError> {
         change.row_part = Some(RowPart { index: row_index, count: row_count });
     }
     Ok(change)
+}
+
+/// A number that must fit a smaller type.
+fn small<T: TryFrom<u64>>(number: u64, what: &'static str) -> Result<T, WireError> {
+    T::try_from(number).map_err(|_| WireError::Value { what, value: number.cast_signed() })
 }
 
 fn decode_cell(message: &[u8]) -> Result<Cell<'_>, WireError> {
@@ -267,7 +272,7 @@ fn decode_cell(message: &[u8]) -> Result<Cell<'_>, WireError> {
             2 => cell.family = field.bytes("family")?,
             3 => cell.qualifier = field.bytes("qualifier")?,
             4 => cell.timestamp = field.varint("timestamp")?,
-            5 => cell.kind = CellKind(field.varint("cell type")? as u8),
+            5 => cell.kind = CellKind(small(field.varint("cell type")?, "cell type")?),
             6 => cell.value = field.bytes("value")?,
             7 => cell.tags = field.bytes("tags")?,
             _ => {}

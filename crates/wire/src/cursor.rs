@@ -231,7 +231,7 @@ impl<'a> Cursor<'a> {
         for (place, byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * place);
             if byte & 0x80 == 0 {
-                self.rest = &self.rest[place + 1..];
+                self.rest = self.rest.get(place + 1..).unwrap_or_default();
                 return Ok(value);
             }
         }

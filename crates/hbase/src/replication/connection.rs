@@ -152,10 +152,12 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let settled = self.read_header().await?;
         loop {
             let Some(len) = self.read_frame_len().await? else { continue };
+            // The source's clock runs while the call waits for the budget.
+            let arrived = Instant::now();
             // The order matters: budget first, bytes after. A spent budget leaves them in the socket.
             let taken = self.shared.budget.take(len.saturating_mul(self.frame_weight)).await;
             let frame = self.read_frame(len).await?;
-            self.take_call(&settled, &frame, taken).await?;
+            self.take_call(&settled, &frame, taken, arrived).await?;
         }
     }
 
@@ -264,7 +266,13 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     /// Takes one frame. An error of its outer layer ends the connection; an error inside it only answers the call.
-    async fn take_call(&mut self, settled: &Settled, frame: &[u8], mut taken: Taken) -> Result<(), End> {
+    async fn take_call(
+        &mut self,
+        settled: &Settled,
+        frame: &[u8],
+        mut taken: Taken,
+        arrived: Instant,
+    ) -> Result<(), End> {
         let call = call::parse_call(frame).map_err(|error| {
             let class = "org.apache.hadoop.hbase.DoNotRetryIOException";
             End::Fatal(Refused::Malformed, RemoteException::fatal(class, error.to_string()))
@@ -280,6 +288,12 @@ impl<R: AsyncRead + Unpin> Connection<R> {
                 .await;
         }
         let block = decompress(settled.compressor, call.cell_block, self.shared.config.frame_bytes_max);
+        // What a compressor saved on the wire is memory all the same.
+        let block_len = block.as_ref().map_or(0, |block| block.len());
+        let frame_bytes = frame.len() + block_len.saturating_sub(call.cell_block.len());
+        if frame_bytes > frame.len() {
+            taken.settle(frame_bytes);
+        }
         let request = block
             .as_ref()
             .map_err(Clone::clone)
@@ -295,14 +309,20 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             }
         };
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the slots are never closed");
-        let deadline = Instant::now() + self.answer_within(call.header.timeout_ms);
+        let deadline = arrived + self.answer_within(call.header.timeout_ms);
+        if Instant::now() >= deadline {
+            // The source is about to give up and send it again: written now, it would only come twice.
+            add(&self.shared.stats.late, 1);
+            let text = "the call waited for the byte budget until its time-out; send it again";
+            return self.answer(call.header.call_id, Err(again(text.to_owned()))).await;
+        }
         self.count(&request, frame.len());
         let fingerprint = fingerprint(&request);
         let is_overlap = self.shared.stats.enter(fingerprint);
         if is_overlap {
             tracing::warn!(source = %self.address, "a source repeats a call whose first attempt still runs");
         }
-        let weight = Weight::new(frame.len());
+        let weight = Weight::new(frame_bytes);
         let promise = self.shared.handler.replicate(ReplicateCall {
             source: &settled.source,
             request: &request,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod captured;
 mod client;
 mod crowd;
+mod deadline;
 mod server;

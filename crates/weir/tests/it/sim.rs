@@ -17,7 +17,7 @@ use weir_testkit::scale;
 use weir_testkit::sim::book::{Breach, Counts, Promise};
 use weir_testkit::sim::log::{MUTANTS, Mutant};
 use weir_testkit::sim::plan::{KeyBy, Plan};
-use weir_testkit::sim::script::{Fault, script, shrink};
+use weir_testkit::sim::script::{Fault, FaultKind, script, shrink};
 use weir_testkit::sim::{Outcome, Rest, Site, run};
 
 /// Seeds of one run of the tests.
@@ -198,6 +198,20 @@ fn no_fault_breaks_a_promise_of_capture() {
         );
         assert!(counts.timed_out > 0 && overlaps > 0, "{counts:?}, {overlaps}");
     }
+}
+
+#[test]
+fn a_connection_cut_at_any_byte_of_a_call_or_an_answer_loses_nothing() {
+    let plan = Plan { entries: 6, span_ms: 50, servers: 1, processes: 1, ..Plan::of(11) };
+    let calls = (0..900).map(|bytes| FaultKind::CutCalls { server: 0, bytes });
+    let answers = (0..40).map(|bytes| FaultKind::CutAnswers { server: 0, bytes });
+    let mut cut = 0;
+    for kind in calls.chain(answers) {
+        let outcome = play(&plan, &[Fault { at_ms: 0, kind }], None);
+        assert_eq!(outcome.breaches, [], "{kind:?}");
+        cut += u64::from(outcome.counts.failed > 0);
+    }
+    assert!(cut > 500, "only {cut} of the cuts were felt");
 }
 
 #[test]

@@ -99,7 +99,9 @@ fn unsnappy(block: &[u8], bytes_max: usize) -> Result<Vec<u8>, WireError> {
             let chunk = cursor.take(len, WHAT)?;
             let plain_len =
                 snap::raw::decompress_len(chunk).map_err(|_| WireError::Undecodable { what: WHAT })?;
-            if plain_len == 0 || plain_len > end - out.len() {
+            // No snappy element makes more than 64 bytes of 3: what claims more lies, and is not allocated for.
+            let is_lie = plain_len / 22 > chunk.len();
+            if plain_len == 0 || plain_len > end - out.len() || is_lie {
                 return Err(WireError::Undecodable { what: WHAT });
             }
             let plain = snap::raw::Decoder::new()

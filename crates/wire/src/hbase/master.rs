@@ -79,13 +79,14 @@ pub fn procedure_failure(message: &[u8]) -> Result<Option<String>, WireError> {
         while let Some((field, value)) = failure.field(WHAT)? {
             if field == 2 {
                 let mut generic = Cursor::new(value.bytes(WHAT)?);
-                let mut text = String::new();
+                let mut words = Vec::new();
                 while let Some((field, value)) = generic.field(WHAT)? {
                     if field <= 2 {
-                        text = format!("{text} {}", value.text(WHAT)?).trim().to_owned();
+                        words.push(value.text(WHAT)?.trim());
                     }
                 }
-                return Ok(Some(text));
+                words.retain(|word| !word.is_empty());
+                return Ok(Some(words.join(" ")));
             }
         }
         return Ok(Some("the master does not say why".to_owned()));

@@ -83,6 +83,11 @@ impl<'a> WalKey<'a> {
         if key.encoded_region.is_empty() {
             return Err(WireError::Missing { what: "encoded region name" });
         }
+        // HBase has hex digits here. The record says it as text, and its header sets it between slashes.
+        let is_word = |all, byte: &u8| all & byte.is_ascii_graphic() & (*byte != b'/');
+        if !key.encoded_region.iter().fold(true, is_word) {
+            return Err(WireError::Undecodable { what: "encoded region name" });
+        }
         if key.table.is_empty() {
             return Err(WireError::Missing { what: "table name" });
         }
@@ -148,7 +153,7 @@ fn parse_attribute(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     let mut cursor = Cursor::new(message);
     while let Some((number, field)) = cursor.field("extended attribute")? {
         match number {
-            1 => name = field.bytes("extended attribute")?,
+            1 => name = field.text("extended attribute")?.as_bytes(),
             2 => value = field.bytes("extended attribute")?,
             _ => {}
         }
@@ -223,8 +228,8 @@ impl<'a> ReplicateRequest<'a> {
                     });
                 }
                 2 => out.replication_cluster_id = field.bytes(WHAT)?,
-                3 => out.base_namespace_dir = field.bytes(WHAT)?,
-                4 => out.hfile_archive_dir = field.bytes(WHAT)?,
+                3 => out.base_namespace_dir = field.text(WHAT)?.as_bytes(),
+                4 => out.hfile_archive_dir = field.text(WHAT)?.as_bytes(),
                 _ => {}
             }
         }

@@ -100,7 +100,11 @@ impl ServerName {
         while let Some((number, field)) = cursor.field(WHAT)? {
             match number {
                 1 => field.text(WHAT)?.clone_into(&mut name.host),
-                2 => name.port = field.varint(WHAT)? as u16,
+                2 => {
+                    let port = field.varint(WHAT)?;
+                    name.port = u16::try_from(port)
+                        .map_err(|_| WireError::Value { what: "port", value: port.cast_signed() })?;
+                }
                 3 => name.start_code = field.varint(WHAT)?,
                 _ => {}
             }

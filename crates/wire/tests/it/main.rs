@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod captured;
+mod corpus;
+mod envelopes;
 mod golden;
 mod lies;
 mod round_trip;
