@@ -12,6 +12,7 @@ pub mod exit;
 pub mod meter;
 pub mod pages;
 mod telemetry;
+pub mod topic_watch;
 
 /// The allocator of the whole process, librdkafka included (feature `override`).
 ///

@@ -3,6 +3,7 @@
 //! Each file is one subject; what they share is here.
 
 mod capture;
+mod topics;
 
 use std::collections::HashMap;
 use weir_kafka::topics::{NewSettings, Topics};
