@@ -308,6 +308,18 @@ impl Producer {
     }
 }
 
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The timestamp that a record gets: when it was written, unless Kafka would delete or refuse it for that.
+const fn timestamp(written_ms: i64, now_ms: i64) -> i64 {
+    let is_old = written_ms < now_ms.saturating_sub(limits::RECORD_AGE_MS_MAX);
+    let is_ahead = written_ms > now_ms.saturating_add(limits::RECORD_AHEAD_MS_MAX);
+    if is_old || is_ahead { now_ms } else { written_ms }
+}
+
 /// Topic index, partition and record index, grouped by the first two, order kept within.
 type Placed = Vec<(u16, i32, u32)>;
 
@@ -343,12 +355,13 @@ fn launch(
 ) {
     crate::ffi::with_flight(flight, |pointer, batch| {
         let mut run = Run::new(handle, pointer);
+        let now_ms = now_ms();
         for (topic_index, partition, index) in placed {
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
             let (key, value) = (batch.bytes(&record.key), batch.bytes(&record.value));
-            let message =
-                |value| Message { partition: *partition, key, value, timestamp_ms: record.timestamp_ms };
+            let timestamp_ms = timestamp(record.timestamp_ms, now_ms);
+            let message = |value| Message { partition: *partition, key, value, timestamp_ms };
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
                 .map(|header| (header.name, batch.bytes(&header.value)));
@@ -426,4 +439,26 @@ pub(crate) fn fault_of(code: Code, topic: &str) -> Fault {
     };
     let cause = rdkafka::types::RDKafkaErrorCode::from(code).to_string();
     Fault::new(kind, page, "write to Kafka", topic).caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_its_write_time_unless_that_is_old_or_ahead() {
+        let now_ms = 1_800_000_000_000;
+        for (written_ms, expect) in [
+            (now_ms, now_ms),
+            (now_ms - 3_600_000, now_ms - 3_600_000),
+            (now_ms - 3_600_001, now_ms),
+            (0, now_ms),
+            (i64::MIN, now_ms),
+            (now_ms + 60_000, now_ms + 60_000),
+            (now_ms + 60_001, now_ms),
+            (i64::MAX, now_ms),
+        ] {
+            assert_eq!(timestamp(written_ms, now_ms), expect, "{written_ms}");
+        }
+    }
 }

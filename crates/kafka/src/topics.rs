@@ -4,7 +4,8 @@ use crate::reader::{consumer, unreachable};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use weir_model::{Fault, FaultKind, TopicName};
@@ -82,11 +83,12 @@ impl Topics {
     /// All topics, without settings. Blocks for at most 10 s.
     ///
     /// # Errors
-    /// When the brokers cannot be reached.
+    /// When the brokers cannot be reached, or refuse the login.
     pub fn list(&self) -> Result<Vec<Topic>, Fault> {
         let consumer = consumer(&self.bootstrap, &self.properties)?;
-        let metadata =
-            consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| unreachable(&error, &self.bootstrap))?;
+        let metadata = consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| {
+            refused(&consumer, &self.bootstrap).unwrap_or_else(|| unreachable(&error, &self.bootstrap))
+        })?;
         let mut topics: Vec<Topic> = metadata
             .topics()
             .iter()
@@ -158,7 +160,7 @@ impl Topics {
             .map_err(|error| unreachable(&error, topic.as_str()))?;
         for result in results {
             if let Err((_, code)) = result
-                && code != rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists
+                && code != RDKafkaErrorCode::TopicAlreadyExists
             {
                 return Err(Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "create a topic", topic.as_str())
                     .caused_by(code.to_string()));
@@ -166,6 +168,22 @@ impl Topics {
         }
         Ok(())
     }
+}
+
+/// Why the brokers shut the door, if they did: whoever asked something meanwhile only hears of a time-out.
+fn refused(consumer: &BaseConsumer, bootstrap: &str) -> Option<Fault> {
+    while let Some(event) = consumer.poll(Duration::ZERO) {
+        if let Err(error) = event
+            && matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+            )
+        {
+            let fault = Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", bootstrap);
+            return Some(fault.caused_by(error));
+        }
+    }
+    None
 }
 
 impl Topic {

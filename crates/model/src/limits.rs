@@ -48,6 +48,16 @@ pub const ROW_BYTES_MAX: usize = i16::MAX as usize;
 /// Longest Kafka topic name (`org.apache.kafka.common.internals.Topic`).
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 
+/// Write times up to this old are the timestamps of their records, in milliseconds; older ones get the present.
+///
+/// Kafka counts retention from the record's timestamp: a source that catches up after a week would have its
+/// acknowledged records deleted at once. With this, retention is at most an hour shorter than it says.
+pub const RECORD_AGE_MS_MAX: i64 = 3_600_000;
+
+/// Write times up to this far ahead of our clock are kept too, in milliseconds. A broker refuses more than an hour
+/// (`message.timestamp.after.max.ms`), and a region server whose clock is wrong must not stop the stream.
+pub const RECORD_AHEAD_MS_MAX: i64 = 60_000;
+
 /// Largest record body handed to the broker in one piece, in bytes: the broker's default
 /// `message.max.bytes` is 1 MiB + 12 including batch and record headers and the key.
 pub const PART_BYTES_DEFAULT: usize = 900 * 1024;

@@ -22,7 +22,8 @@ pub struct RecordSpan {
     pub value: Range<u32>,
     /// Headers: indexes into [`RecordBatch::headers`].
     pub headers: Range<u32>,
-    /// Record timestamp in ms since 1970.
+    /// When it was written at its source, ms since 1970. It becomes the record's timestamp unless it is old or ahead
+    /// (`limits::RECORD_AGE_MS_MAX`); then the present does.
     pub timestamp_ms: i64,
 }
 

@@ -36,7 +36,6 @@ public class KafkaTool {
   static void read(Map<String, Object> settings, String topic) {
     // A record of 40 MiB comes in parts of less than 1 MiB: the consumer's own limits are left alone.
     settings.put("enable.auto.commit", "false");
-    StringBuilder out = new StringBuilder();
     try (var consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
       List<TopicPartition> all =
           consumer.partitionsFor(topic).stream().map(p -> new TopicPartition(topic, p.partition())).toList();
@@ -45,16 +44,15 @@ public class KafkaTool {
       Map<TopicPartition, Long> ends = consumer.endOffsets(all);
       while (ends.entrySet().stream().anyMatch(end -> consumer.position(end.getKey()) < end.getValue())) {
         for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200))) {
-          out.append(record.partition()).append(' ').append(record.timestamp());
-          out.append(' ').append(hex(record.key())).append(' ').append(hex(record.value()));
+          System.out.print(record.partition() + " " + record.timestamp());
+          System.out.print(" " + hex(record.key()) + " " + hex(record.value()));
           for (Header header : record.headers()) {
-            out.append(' ').append(header.key()).append('=').append(hex(header.value()));
+            System.out.print(" " + header.key() + "=" + hex(header.value()));
           }
-          out.append('\n');
+          System.out.println();
         }
       }
     }
-    System.out.print(out);
   }
 
   static String hex(byte[] bytes) {

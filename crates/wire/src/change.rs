@@ -20,57 +20,92 @@ pub struct RowPart {
     pub count: u32,
 }
 
-/// Appends a change with its cells.
-pub fn encode<'a>(
-    out: &mut Vec<u8>,
+/// Encodes records of one source.
+///
+/// Entries of one region mostly differ in sequence, time and cells alone: the rest of a record's head is kept from the
+/// entry before and copied.
+#[derive(Debug)]
+pub struct Encoder<'k> {
     source: ClusterId,
-    key: &WalKey<'_>,
-    row_part: Option<RowPart>,
-    cells: impl Iterator<Item = Cell<'a>>,
-) {
-    encode_head(out, source, key);
-    for cell in cells {
-        encode_cell(out, &cell);
-    }
-    if let Some(RowPart { index, count }) = row_part {
-        put_nonzero(out, 13, u64::from(index));
-        put_nonzero(out, 14, u64::from(count));
-    }
+    /// Source, table and region of the last record as fields, and whose they are.
+    front: Vec<u8>,
+    front_of: (&'k [u8], &'k [u8]),
+    /// Nonces, clusters, scopes and attributes of the last record as fields, and the tail they were made of.
+    back: Vec<u8>,
+    back_of: &'k [u8],
 }
 
-/// Appends a bulk-load event.
-pub fn encode_bulk_load(
-    out: &mut Vec<u8>,
-    source: ClusterId,
-    key: &WalKey<'_>,
-    descriptor: &[u8],
-    base_namespace_dir: &[u8],
-    hfile_archive_dir: &[u8],
-) {
-    encode_head(out, source, key);
-    let mut event =
-        Vec::with_capacity(descriptor.len() + base_namespace_dir.len() + hfile_archive_dir.len() + 16);
-    put_bytes_field(&mut event, 1, descriptor);
-    put_bytes_field(&mut event, 2, base_namespace_dir);
-    put_bytes_field(&mut event, 3, hfile_archive_dir);
-    put_bytes_field(out, BULK_LOAD, &event);
-}
+impl<'k> Encoder<'k> {
+    /// An encoder for records of this source.
+    #[must_use]
+    pub const fn new(source: ClusterId) -> Self {
+        Self { source, front: Vec::new(), front_of: (&[], &[]), back: Vec::new(), back_of: &[] }
+    }
 
-/// Appends a heartbeat.
-pub fn encode_heartbeat(
-    out: &mut Vec<u8>,
-    source: ClusterId,
-    key: &WalKey<'_>,
-    server: &str,
-    wal: &str,
-    offset: u64,
-) {
-    encode_head(out, source, key);
-    let mut event = Vec::with_capacity(server.len() + wal.len() + 16);
-    put_bytes_field(&mut event, 1, server.as_bytes());
-    put_bytes_field(&mut event, 2, wal.as_bytes());
-    put_varint_field(&mut event, 3, offset);
-    put_bytes_field(out, HEARTBEAT, &event);
+    /// Appends a change with its cells.
+    pub fn change<'a>(
+        &mut self,
+        out: &mut Vec<u8>,
+        key: &WalKey<'k>,
+        row_part: Option<RowPart>,
+        cells: impl Iterator<Item = Cell<'a>>,
+    ) {
+        self.head(out, key);
+        for cell in cells {
+            encode_cell(out, &cell);
+        }
+        if let Some(RowPart { index, count }) = row_part {
+            put_nonzero(out, 13, u64::from(index));
+            put_nonzero(out, 14, u64::from(count));
+        }
+    }
+
+    /// Appends a bulk-load event.
+    pub fn bulk_load(
+        &mut self,
+        out: &mut Vec<u8>,
+        key: &WalKey<'k>,
+        descriptor: &[u8],
+        base_namespace_dir: &[u8],
+        hfile_archive_dir: &[u8],
+    ) {
+        self.head(out, key);
+        let mut event =
+            Vec::with_capacity(descriptor.len() + base_namespace_dir.len() + hfile_archive_dir.len() + 16);
+        put_bytes_field(&mut event, 1, descriptor);
+        put_bytes_field(&mut event, 2, base_namespace_dir);
+        put_bytes_field(&mut event, 3, hfile_archive_dir);
+        put_bytes_field(out, BULK_LOAD, &event);
+    }
+
+    /// Appends a heartbeat.
+    pub fn heartbeat(&mut self, out: &mut Vec<u8>, key: &WalKey<'k>, server: &str, wal: &str, offset: u64) {
+        self.head(out, key);
+        let mut event = Vec::with_capacity(server.len() + wal.len() + 16);
+        put_bytes_field(&mut event, 1, server.as_bytes());
+        put_bytes_field(&mut event, 2, wal.as_bytes());
+        put_varint_field(&mut event, 3, offset);
+        put_bytes_field(out, HEARTBEAT, &event);
+    }
+
+    fn head(&mut self, out: &mut Vec<u8>, key: &WalKey<'k>) {
+        if self.front_of != (key.table, key.encoded_region) || self.front.is_empty() {
+            self.front.clear();
+            put_bytes_field(&mut self.front, 1, &self.source.as_u128().to_be_bytes());
+            put_bytes_field(&mut self.front, 2, key.table);
+            put_bytes_field(&mut self.front, 3, key.encoded_region);
+            self.front_of = (key.table, key.encoded_region);
+        }
+        if key.tail.is_empty() || self.back_of != key.tail {
+            self.back.clear();
+            encode_back(&mut self.back, key);
+            self.back_of = key.tail;
+        }
+        out.extend_from_slice(&self.front);
+        put_varint_field(out, 4, key.sequence);
+        put_varint_field(out, 5, key.write_time_ms);
+        out.extend_from_slice(&self.back);
+    }
 }
 
 fn put_nonzero(out: &mut Vec<u8>, number: u64, value: u64) {
@@ -79,12 +114,7 @@ fn put_nonzero(out: &mut Vec<u8>, number: u64, value: u64) {
     }
 }
 
-fn encode_head(out: &mut Vec<u8>, source: ClusterId, key: &WalKey<'_>) {
-    put_bytes_field(out, 1, &source.as_u128().to_be_bytes());
-    put_bytes_field(out, 2, key.table);
-    put_bytes_field(out, 3, key.encoded_region);
-    put_varint_field(out, 4, key.sequence);
-    put_varint_field(out, 5, key.write_time_ms);
+fn encode_back(out: &mut Vec<u8>, key: &WalKey<'_>) {
     put_nonzero(out, 8, key.nonce_group);
     put_nonzero(out, 9, key.nonce);
     put_nonzero(out, 10, key.orig_sequence);

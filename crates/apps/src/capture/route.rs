@@ -6,7 +6,7 @@
 use super::{Capture, KeyRule};
 use weir_model::{TableName, TopicName};
 use weir_runtime::log::{HeaderSpan, RecordBatch, RecordSpan};
-use weir_wire::change;
+use weir_wire::change::{self, Encoder};
 use weir_wire::hbase::cell_block::Cell;
 use weir_wire::hbase::markers::{self, Marker};
 use weir_wire::hbase::replication::{Entry, ReplicateRequest};
@@ -138,6 +138,7 @@ impl Capture {
         let mut report = Report::default();
         let mut ways: Vec<(&[u8], Way)> = Vec::new();
         let texts = HeaderTexts { cluster: source.to_string() };
+        let mut encoder = Encoder::new(source);
         for entry in request.entries() {
             let known = ways.iter().rposition(|(table, _)| *table == entry.key.table);
             let place = match known {
@@ -150,8 +151,8 @@ impl Capture {
             match ways[place].1 {
                 Way::Skipped(reason) => report.skip(reason, 1),
                 Way::Captured(table) => {
-                    let mut writer =
-                        Writer { capture: self, source, request, texts: &texts, batch: &mut *batch };
+                    let (encoder, batch) = (&mut encoder, &mut *batch);
+                    let mut writer = Writer { capture: self, request, texts: &texts, encoder, batch };
                     writer.entry(&entry, table, &mut report)?;
                 }
             }
@@ -197,14 +198,14 @@ struct HeaderTexts {
 /// Writes the records of one entry.
 struct Writer<'w, 'r> {
     capture: &'w Capture,
-    source: weir_model::ClusterId,
     request: &'w ReplicateRequest<'r>,
     texts: &'w HeaderTexts,
+    encoder: &'w mut Encoder<'r>,
     batch: &'w mut RecordBatch,
 }
 
-impl Writer<'_, '_> {
-    fn entry(&mut self, entry: &Entry<'_>, table: usize, report: &mut Report) -> Result<(), Refusal> {
+impl<'r> Writer<'_, 'r> {
+    fn entry(&mut self, entry: &Entry<'r>, table: usize, report: &mut Report) -> Result<(), Refusal> {
         let settings = &self.capture.settings;
         let families = settings.families.get(&report.tables[table].table);
         let (mut sent, mut has_marker) = (0u64, false);
@@ -233,8 +234,8 @@ impl Writer<'_, '_> {
         let before = self.batch.arena.len();
         match settings.key {
             KeyRule::Region => {
-                let (key, value) = self.put(entry.key.encoded_region, |out, source| {
-                    change::encode(out, source, &entry.key, None, cells);
+                let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
+                    encoder.change(out, &entry.key, None, cells);
                 });
                 self.record(entry, report.tables[table].topic_index, key, value, None);
             }
@@ -251,7 +252,7 @@ impl Writer<'_, '_> {
     }
 
     /// One record per row, in order of first appearance.
-    fn rows<'c>(&mut self, entry: &Entry<'_>, topic: u16, cells: impl Iterator<Item = Cell<'c>>) {
+    fn rows<'c>(&mut self, entry: &Entry<'r>, topic: u16, cells: impl Iterator<Item = Cell<'c>>) {
         let mut rows: Vec<(&[u8], Vec<Cell<'c>>)> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for cell in cells {
@@ -265,15 +266,15 @@ impl Writer<'_, '_> {
         for ((row, cells), index) in rows.into_iter().zip(0..) {
             let row_key = self.capture.settings.key.of_row(row).unwrap_or(row);
             let part = change::RowPart { index, count };
-            let (key, value) = self.put(row_key, |out, source| {
-                change::encode(out, source, &entry.key, Some(part), cells.into_iter());
+            let (key, value) = self.put(row_key, |out, encoder| {
+                encoder.change(out, &entry.key, Some(part), cells.into_iter());
             });
             self.record(entry, topic, key, value, None);
         }
     }
 
     /// Bulk loads and heartbeats become records of their own; other markers are counted.
-    fn markers(&mut self, entry: &Entry<'_>, table: usize, report: &mut Report) -> Result<(), Refusal> {
+    fn markers(&mut self, entry: &Entry<'r>, table: usize, report: &mut Report) -> Result<(), Refusal> {
         let topic = report.tables[table].topic_index;
         for cell in entry.cells.filter(markers::is_marker) {
             let marker = markers::parse(&cell)
@@ -281,15 +282,15 @@ impl Writer<'_, '_> {
             match marker {
                 Marker::BulkLoad(descriptor) => {
                     let (base, archive) = (self.request.base_namespace_dir, self.request.hfile_archive_dir);
-                    let (key, value) = self.put(entry.key.encoded_region, |out, source| {
-                        change::encode_bulk_load(out, source, &entry.key, descriptor, base, archive);
+                    let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
+                        encoder.bulk_load(out, &entry.key, descriptor, base, archive);
                     });
                     self.record(entry, topic, key, value, Some("bulk-load"));
                     report.bulk_loads += 1;
                 }
                 Marker::Replication { server, wal, offset } => {
-                    let (key, value) = self.put(entry.key.encoded_region, |out, source| {
-                        change::encode_heartbeat(out, source, &entry.key, server, wal, offset);
+                    let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
+                        encoder.heartbeat(out, &entry.key, server, wal, offset);
                     });
                     self.record(entry, topic, key, value, Some("heartbeat"));
                     report.heartbeats += 1;
@@ -305,7 +306,7 @@ impl Writer<'_, '_> {
     fn put(
         &mut self,
         key: &[u8],
-        encode: impl FnOnce(&mut Vec<u8>, weir_model::ClusterId),
+        encode: impl FnOnce(&mut Vec<u8>, &mut Encoder<'r>),
     ) -> (std::ops::Range<u32>, std::ops::Range<u32>) {
         let last = self.batch.records.last().map(|record| record.key.clone());
         let key = match last {
@@ -313,7 +314,7 @@ impl Writer<'_, '_> {
             _ => self.bytes(key),
         };
         let start = place(&self.batch.arena);
-        encode(&mut self.batch.arena, self.source);
+        encode(&mut self.batch.arena, self.encoder);
         (key, start..place(&self.batch.arena))
     }
 

@@ -1,6 +1,6 @@
 //! The producer against real Kafka, and Kafka's own Java client as the judge.
 
-use crate::batch::{DEADLINE, push};
+use crate::batch::{DEADLINE, push, written_ms};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use weir_kafka::partition::of_key;
@@ -54,7 +54,7 @@ fn check_java(found: &[JavaRecord], expect: &[(&[u8], &[u8], &str)]) {
         };
         wanted.entry(partition).or_default().push(JavaRecord {
             partition,
-            timestamp_ms: 1_700_000_000_000,
+            timestamp_ms: written_ms(),
             key: key.to_vec(),
             value: value.to_vec(),
             headers,
@@ -77,6 +77,24 @@ async fn kafkas_own_client_agrees_on_partitions_compression_and_large_values() {
         the_java_client_reads_what_was_compressed(&bootstrap, compression).await;
     }
     a_value_of_40_mib_passes_a_broker_with_default_limits(&bootstrap).await;
+    a_source_that_catches_up_or_runs_ahead_is_neither_deleted_nor_refused(&bootstrap).await;
+}
+
+/// Kafka counts retention from the record's timestamp, and refuses what is more than an hour ahead.
+async fn a_source_that_catches_up_or_runs_ahead_is_neither_deleted_nor_refused(bootstrap: &str) {
+    const DAY_MS: i64 = 86_400_000;
+    create(bootstrap, &["late"]).await;
+    let mut late = batch("late", &[(b"k", b"last month", ""), (b"k", b"tomorrow", ""), (b"k", b"now", "1")]);
+    late.records[0].timestamp_ms -= 30 * DAY_MS;
+    late.records[1].timestamp_ms += DAY_MS;
+    write(ProducerConfig::new(bootstrap), late).await.unwrap();
+    let stamps: Vec<i64> =
+        kafka_tool::read(bootstrap, "late").iter().map(|record| record.timestamp_ms).collect();
+    assert_eq!(stamps.len(), 3);
+    for stamp in &stamps[..2] {
+        assert!((0..600_000).contains(&(stamp - written_ms())), "{stamp} is not the time of writing");
+    }
+    assert_eq!(stamps[2], written_ms());
 }
 
 fn partitions_are_those_of_the_java_client(bootstrap: &str) {
@@ -175,6 +193,10 @@ async fn tls_plain_and_scram_pass_through_and_a_wrong_password_says_so() {
     for (config, text) in
         wrong.into_iter().zip(["uthentication", "uthentication", "certificate verify failed"])
     {
+        // `weir check` asks for topics first.
+        let topics = Topics::new(&config.bootstrap, &config.properties).unwrap();
+        let asked = tokio::task::block_in_place(|| topics.list()).unwrap_err();
+        assert_eq!(asked.code(), "W-KAFKA-DENIED", "{}", asked.chain());
         let fault = write(config, batch("t", &[(b"k", b"never", "")])).await.unwrap_err();
         assert_eq!((fault.kind(), fault.code()), (FaultKind::Denied, "W-KAFKA-DENIED"), "{}", fault.chain());
         assert!(fault.chain().contains(text), "{}", fault.chain());

@@ -4,7 +4,7 @@ use crate::capture::{self, DRAIN_WAIT};
 use crate::config::{Config, load};
 use crate::exit::Exit;
 use crate::meter::Meter;
-use crate::{console, telemetry};
+use crate::{console, telemetry, topic_watch};
 use prometheus_client::registry::Registry;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +63,7 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let producer = Producer::start(producer_config(&config)?)?;
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
     let creator = capture::TopicCreator::new(&config.log)?;
+    let topics = tokio::spawn(topic_watch::watch(config.clone()));
     let mut running = Vec::new();
     for (name, section) in &config.capture {
         let one = capture::start(
@@ -85,6 +86,7 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     tracing::info!(console = %format!("http://{address}/"), "ready");
     super::asked_to_stop().await;
     tracing::info!("stopping: no new calls, open ones may finish");
+    topics.abort();
     drain.stop();
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain.ended()).await;
     if let Ok(running) = Arc::try_unwrap(running) {

@@ -51,34 +51,22 @@ pub struct WalKey<'a> {
     pub orig_sequence: u64,
     /// The whole message: repeated fields are walked on demand.
     pub raw: &'a [u8],
+    /// What stands behind region, table, sequence and time when these come first and in order, as HBase writes them;
+    /// else empty. It holds none of the four, and keys with the same tail say the same in it.
+    pub tail: &'a [u8],
 }
 
 const KEY: &str = "WAL key";
 
 impl<'a> WalKey<'a> {
-    fn parse(raw: &'a [u8]) -> Result<Self, WireError> {
-        let mut key = Self { raw, ..Self::default() };
-        let mut cursor = Cursor::new(raw);
-        while let Some((number, field)) = cursor.field(KEY)? {
-            match number {
-                1 => key.encoded_region = field.bytes(KEY)?,
-                2 => key.table = field.bytes(KEY)?,
-                3 => key.sequence = field.varint(KEY)?,
-                4 => key.write_time_ms = field.varint(KEY)?,
-                5 | 8 => {
-                    parse_uuid(field.bytes(KEY)?)?;
-                }
-                6 => {
-                    parse_scope(field.bytes(KEY)?)?;
-                }
-                9 => key.nonce_group = field.varint(KEY)?,
-                10 => key.nonce = field.varint(KEY)?,
-                11 => key.orig_sequence = field.varint(KEY)?,
-                12 => {
-                    parse_attribute(field.bytes(KEY)?)?;
-                }
-                _ => {}
-            }
+    /// `before` is the key of the entry before: entries of one region mostly differ in sequence and time alone.
+    fn parse(raw: &'a [u8], before: &Self) -> Result<Self, WireError> {
+        let mut key = Self::in_order(raw).unwrap_or(Self { raw, ..Self::default() });
+        if !key.tail.is_empty() && key.tail == before.tail {
+            (key.nonce_group, key.nonce) = (before.nonce_group, before.nonce);
+            key.orig_sequence = before.orig_sequence;
+        } else {
+            key.read_fields()?;
         }
         if key.encoded_region.is_empty() {
             return Err(WireError::Missing { what: "encoded region name" });
@@ -92,6 +80,50 @@ impl<'a> WalKey<'a> {
             return Err(WireError::Missing { what: "table name" });
         }
         Ok(key)
+    }
+
+    /// A key whose first four fields are the first four, with the rest as its tail.
+    #[inline]
+    fn in_order(raw: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(raw);
+        let mut next = |wanted| cursor.field(KEY).ok()?.filter(|(number, _)| *number == wanted);
+        let encoded_region = next(1)?.1.bytes(KEY).ok()?;
+        let table = next(2)?.1.bytes(KEY).ok()?;
+        let sequence = next(3)?.1.varint(KEY).ok()?;
+        let write_time_ms = next(4)?.1.varint(KEY).ok()?;
+        let tail = cursor.rest();
+        Some(Self { encoded_region, table, sequence, write_time_ms, raw, tail, ..Self::default() })
+    }
+
+    /// Reads the tail, or all when there is none.
+    fn read_fields(&mut self) -> Result<(), WireError> {
+        let mut cursor = Cursor::new(if self.tail.is_empty() { self.raw } else { self.tail });
+        while let Some((number, field)) = cursor.field(KEY)? {
+            if number <= 4 {
+                // Written twice: the last one counts, and the tail is not what it promises.
+                self.tail = &[];
+            }
+            match number {
+                1 => self.encoded_region = field.bytes(KEY)?,
+                2 => self.table = field.bytes(KEY)?,
+                3 => self.sequence = field.varint(KEY)?,
+                4 => self.write_time_ms = field.varint(KEY)?,
+                5 | 8 => {
+                    parse_uuid(field.bytes(KEY)?)?;
+                }
+                6 => {
+                    parse_scope(field.bytes(KEY)?)?;
+                }
+                9 => self.nonce_group = field.varint(KEY)?,
+                10 => self.nonce = field.varint(KEY)?,
+                11 => self.orig_sequence = field.varint(KEY)?,
+                12 => {
+                    parse_attribute(field.bytes(KEY)?)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Ids of the clusters that the entry has passed, the source's own last.
@@ -211,10 +243,12 @@ impl<'a> ReplicateRequest<'a> {
         };
         let mut cells = Cursor::new(cell_block);
         let mut cursor = Cursor::new(param);
+        let mut before = WalKey::default();
         while let Some((number, field)) = cursor.field(WHAT)? {
             match number {
                 1 => {
-                    let (key, cell_count) = parse_entry(field.bytes(WHAT)?)?;
+                    let (key, cell_count) = parse_entry(field.bytes(WHAT)?, &before)?;
+                    before = key;
                     let start = cells.rest();
                     for _ in 0..cell_count {
                         read_cell(&mut cells, codec)?;
@@ -252,13 +286,13 @@ impl<'a> ReplicateRequest<'a> {
     }
 }
 
-fn parse_entry(message: &[u8]) -> Result<(WalKey<'_>, u32), WireError> {
+fn parse_entry<'a>(message: &'a [u8], before: &WalKey<'a>) -> Result<(WalKey<'a>, u32), WireError> {
     const WHAT: &str = "WAL entry";
     let (mut key, mut cell_count) = (None, 0);
     let mut cursor = Cursor::new(message);
     while let Some((number, field)) = cursor.field(WHAT)? {
         match number {
-            1 => key = Some(WalKey::parse(field.bytes(WHAT)?)?),
+            1 => key = Some(WalKey::parse(field.bytes(WHAT)?, before)?),
             // The old form with cells inside the message is never used with a codec; losing it would lose a write.
             2 => return Err(WireError::Value { what: "key_value_bytes", value: 1 }),
             3 => {

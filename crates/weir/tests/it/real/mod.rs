@@ -12,6 +12,7 @@ mod operator;
 mod region_server;
 mod rig;
 mod sink;
+mod topics;
 mod trouble;
 mod writes;
 
