@@ -3,7 +3,7 @@
 use super::maven::{Dependency, class_path, compile, report};
 use super::process::{Process, free_port, java};
 use super::site;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A line of HBase, with the exact version that the registries have whole.
@@ -155,6 +155,12 @@ impl HBase {
         format!("127.0.0.1:{}:{base}", self.zookeeper_port)
     }
 
+    /// What its log says since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_file(self.folder.path(), self.starts)).unwrap_or_default()
+    }
+
     /// kill -9.
     pub fn kill9(&mut self) {
         self.process.kill9();
@@ -222,9 +228,13 @@ pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str,
 
 fn launch(line: Line, folder: &Path, starts: u32) -> Process {
     let (path, main) = line.main(&folder.join("conf"), MASTER);
-    let log = folder.join(format!("hbase-{starts}.log"));
+    let log = log_file(folder, starts);
     let mut process =
         Process::start(&format!("hbase {}", line.version()), "java", &java(512, &path, &main), &log);
     process.wait_for(MASTER_READY);
     process
+}
+
+fn log_file(folder: &Path, starts: u32) -> PathBuf {
+    folder.join(format!("hbase-{starts}.log"))
 }

@@ -137,6 +137,11 @@ fn calls_fail_in_time_while_too_few_replicas_are_in_sync() {
         scene.weir.wait_for_metric(AGAIN, 1);
         let took = killed.elapsed();
         println!("the first call failed {took:?} after the kill");
+        // The source itself has understood it, and tries again.
+        while !scene.hbase.log().contains("W-KAFKA-UNREACHABLE") {
+            assert!(killed.elapsed() < SOURCE_WAIT, "the source logs the answer");
+            std::thread::sleep(Duration::from_millis(200));
+        }
         assert!(took < SOURCE_WAIT, "calls fail before their source gives them up: {took:?}");
         for broker in [1, 2] {
             scene.kafka.node(broker).relaunch();

@@ -265,3 +265,33 @@ fn moves_splits_and_merges_cost_nothing_on_hbase_2_4() {
 fn moves_splits_and_merges_cost_nothing_on_hbase_1_7() {
     moves_splits_and_merges_cost_nothing(Line::V1_7);
 }
+
+/// The flow goes on without a master, and when ZooKeeper comes back before the sessions end.
+fn the_master_and_zookeeper_may_be_killed(line: Line) {
+    let mut scene = Scene::start(line, "region");
+    let table = "t";
+    scene.create(table, 4);
+    let mut done = None;
+    scene.under_load(table, 1, |scene| {
+        let wait_for_more = |scene: &Scene| {
+            let before = scene.weir.metric(&scene.entries(table));
+            scene.weir.wait_for_metric(&scene.entries(table), before + ENTRIES_BEFORE);
+        };
+        scene.cluster.master.kill9();
+        wait_for_more(scene);
+        scene.cluster.zookeeper.node.kill9();
+        scene.cluster.zookeeper.node.restart();
+        wait_for_more(scene);
+        scene.cluster.master.restart();
+        done = Some(Instant::now());
+    });
+    let orders = scene.compare(table);
+    scene.judge("master and ZooKeeper killed -9", done.unwrap().elapsed(), &orders);
+}
+
+#[test]
+fn the_master_and_zookeeper_may_be_killed_under_load() {
+    scale::pick(&[Line::V2_6][..], &Line::ALL[..])
+        .iter()
+        .for_each(|line| the_master_and_zookeeper_may_be_killed(*line));
+}
