@@ -4,4 +4,5 @@
 
 mod golden;
 mod lies;
+mod masters;
 mod round_trip;
