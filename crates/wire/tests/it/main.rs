@@ -7,4 +7,5 @@ mod corpus;
 mod envelopes;
 mod golden;
 mod lies;
+mod masters;
 mod round_trip;

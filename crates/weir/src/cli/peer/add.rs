@@ -255,10 +255,8 @@ impl Plan {
             }
             PeerStep::Update(_) => say(&format!("would change peer {id}: {}", words.join(", "))),
         }
-        match &wish.filter {
-            Some(Filter::Only(names)) => say(&format!("    which is sent only {}", list(names))),
-            Some(Filter::AllBut(names)) => say(&format!("    which is sent all but {}", list(names))),
-            None => {}
+        if let Some(filter) = &wish.filter {
+            say(&format!("    which is sent {}", sends(filter)));
         }
         if wish.is_serial == Some(true) {
             say("    in strict order per region");
@@ -269,6 +267,15 @@ impl Plan {
                 families => say(&format!("would run: {}", shell::alter(schema.table.as_str(), families))),
             }
         }
+    }
+}
+
+/// A filter in words.
+pub(super) fn sends(filter: &Filter) -> String {
+    match filter {
+        Filter::AllBut(names) if *names == Names::default() => "all".to_owned(),
+        Filter::AllBut(names) => format!("all but {}", list(names)),
+        Filter::Only(names) => format!("only {}", list(names)),
     }
 }
 

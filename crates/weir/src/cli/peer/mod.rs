@@ -76,7 +76,7 @@ async fn act(section: &Capture, command: &Command) -> Result<Exit, Fault> {
             for peer in peers::list(&client, parent).await? {
                 let peers::Peer { id, config, is_enabled, .. } = peer;
                 let settings: std::collections::BTreeMap<_, _> = config.settings.into_iter().collect();
-                say(&serde_json::json!({ "peer": id, "cluster_key": config.cluster_key, "enabled": is_enabled, "serial": config.is_serial, "config": settings }).to_string());
+                say(&serde_json::json!({ "peer": id, "cluster_key": config.cluster_key, "enabled": is_enabled, "serial": config.is_serial, "sends": add::sends(&config.filter), "config": settings }).to_string());
             }
             Ok(Exit::Done)
         }

@@ -53,17 +53,24 @@ pub(super) async fn run(
         eprintln!("weir: no ages, because the master does not tell: {}", fault.chain());
         ClusterStatus::default()
     });
-    let rows: Vec<Row<'_>> = queues.iter().map(|queue| Row::new(id, queue, &status)).collect();
+    let peer = peers::list(client, parent).await?.into_iter().find(|peer| peer.id == *id);
+    let is_enabled = peer.as_ref().is_some_and(|peer| peer.is_enabled);
+    let rows: Vec<Row<'_>> = queues.iter().map(|queue| Row::new(id, is_enabled, queue, &status)).collect();
     if arguments.human {
         show(&rows);
     } else {
         rows.iter().for_each(|row| say(&row.json().to_string()));
     }
+    if peer.is_some() && !is_enabled {
+        eprintln!(
+            "weir: peer {id} is disabled: writes wait, and HBase shows no lag for them; mend: weir peer enable"
+        );
+    }
     if missing.is_empty() {
         return Ok(Exit::Done);
     }
     eprintln!("weir: peer {id} is not taken up by: {}", missing.join(" "));
-    if !peers::list(client, parent).await?.iter().any(|peer| peer.id == *id) {
+    if peer.is_none() {
         eprintln!("weir: the source has no such peer; mend: weir peer add");
     }
     Ok(Exit::Found)
@@ -71,12 +78,13 @@ pub(super) async fn run(
 
 /// A queue with the figures that are about it.
 struct Row<'a> {
+    is_enabled: bool,
     queue: &'a Queue,
     load: Option<(&'a ServerLoad, &'a SourceLoad)>,
 }
 
 impl<'a> Row<'a> {
-    fn new(peer: &str, queue: &'a Queue, status: &'a ClusterStatus) -> Self {
+    fn new(peer: &str, is_enabled: bool, queue: &'a Queue, status: &'a ClusterStatus) -> Self {
         let server = status.servers.iter().find(|server| server.server.to_string() == queue.server);
         // 2.3 and later name the queue; before, one figure stands for all queues of the peer on that server.
         let is_its = |load: &&SourceLoad| match &load.queue {
@@ -84,7 +92,7 @@ impl<'a> Row<'a> {
             None => load.peer == peer,
         };
         let load = server.and_then(|server| Some((server, server.sources.iter().find(is_its)?)));
-        Self { queue, load }
+        Self { is_enabled, queue, load }
     }
 
     /// Since when the source has nothing better to say: 0 stands for "none since its start".
@@ -97,6 +105,7 @@ impl<'a> Row<'a> {
         serde_json::json!({
             "region_server": self.queue.server,
             "alive": self.queue.is_alive,
+            "enabled": self.is_enabled,
             "queue": self.queue.name,
             "recovered_from": self.queue.recovered_from,
             "wal_files": self.queue.wal_count,
@@ -114,6 +123,9 @@ impl<'a> Row<'a> {
 
     fn note(&self) -> String {
         let mut notes = Vec::new();
+        if !self.is_enabled {
+            notes.push("the peer is disabled: no lag is shown for what waits".to_owned());
+        }
         if !self.queue.is_alive {
             notes.push("the server is dead; another will take the queue over".to_owned());
         }
@@ -172,7 +184,7 @@ mod tests {
         };
         let check = |name: &str, names: &[Option<&str>], expect: Option<i64>| {
             let (queue, status) = (queue(name), status(names));
-            let got = Row::new("weir", &queue, &status).load.map(|(_, load)| load.lag_ms);
+            let got = Row::new("weir", true, &queue, &status).load.map(|(_, load)| load.lag_ms);
             assert_eq!(got, expect, "{name}");
         };
         let of_2_x = [Some("weir"), Some("weir-dead,1,1"), Some("other")];

@@ -50,12 +50,34 @@ fn queue(weir: &Weir) -> Value {
     serde_json::from_str(line).unwrap()
 }
 
-/// Weir is killed, writes wait, and the lag says for how long; it is back, and the lag is gone.
-fn the_lag_of_a_queue_is_told(weir: &mut Weir, tool: &mut TableTool, table: &str) {
+/// The figures once the region server has reported twice more, so that they are about what was done before.
+fn queue_after_two_reports(weir: &Weir) -> Value {
+    let mut reports = vec![queue(weir)["reported_at_ms"].as_u64()];
+    let mut last = Value::Null;
+    wait_until("two more reports", || {
+        last = queue(weir);
+        let at = last["reported_at_ms"].as_u64();
+        if reports.last() != Some(&at) {
+            reports.push(at);
+        }
+        (reports.len() > 2, last.to_string())
+    });
+    last
+}
+
+/// Weir is killed, writes wait, and the lag says for how long; it is back, and the lag is gone. `disable` and `enable`
+/// are done by the shell's own calls, because 1.7 has no others.
+fn the_lag_of_a_queue_is_told(weir: &mut Weir, hbase: &HBase, tool: &mut TableTool, table: &str) {
+    weir.kill9();
     tool.run(&format!("put {table} before q 10"));
+    let first = queue_after_two_reports(weir);
+    eprintln!("killed before: {first}");
+    // 1.7 shows no lag as long as nothing was ever shipped; later lines do.
+    assert_eq!(first["lag_ms"].as_i64() > Some(0), hbase.line() != Line::V1_7, "{first}");
+    weir.start();
     wait_until("a shipped entry", || {
         let seen = queue(weir);
-        (seen["last_shipped_at_ms"].as_u64() > Some(0), seen.to_string())
+        (seen["last_shipped_at_ms"].as_u64() > first["last_shipped_at_ms"].as_u64(), seen.to_string())
     });
     weir.kill9();
     tool.run(&format!("put {table} waiting q 10"));
@@ -76,6 +98,18 @@ fn the_lag_of_a_queue_is_told(weir: &mut Weir, tool: &mut TableTool, table: &str
     eprintln!("drained: {}", queue(weir));
     let human = weir.command(&["peer", "status", "--human"]);
     assert_has(&human, &["REGION SERVER", "0 ms", "localhost,"]);
+
+    tool.run("peer-disable weir");
+    tool.run(&format!("put {table} disabled q 10"));
+    let disabled = queue_after_two_reports(weir);
+    eprintln!("disabled: {disabled}");
+    // No line shows a lag then, though an entry waits.
+    assert_eq!(
+        (disabled["enabled"].as_bool(), disabled["lag_ms"].as_i64()),
+        (Some(false), Some(0)),
+        "{disabled}"
+    );
+    tool.run("peer-enable weir");
 }
 
 fn alter_topic(kafka: &Kafka, topic: &str, settings: &[(&str, &str)]) {
@@ -193,6 +227,19 @@ fn planted_mistakes_are_named(weir: &Weir, kafka: &Kafka, hbase: &HBase, tool: &
     );
     assert_has(&report, &["1 region servers agree", "takes connections", "bulk loads are not announced"]);
 
+    weir.command(&["peer", "add", "--except-table", "p:f"]);
+    assert_has(&weir.command(&["peer", "list"]), &["\"sends\":\"all but p:f\""]);
+    let (code, report) = weir.check();
+    assert_eq!(code, Some(0), "{report}");
+    assert_has(
+        &report,
+        &[
+            "peer weir is not sent p, families f: its own filter keeps them",
+            "set_peer_exclude_tableCFs 'weir'",
+        ],
+    );
+    weir.command(&["peer", "add", "--except-table", "p:g"]);
+
     alter_topic(
         kafka,
         "hbase.p.wal",
@@ -308,6 +355,44 @@ fn commit_group(kafka: &Kafka, group: &str, topic: &str, unread: i64) -> i64 {
     sum
 }
 
+fn delete_all_but_the_newest(kafka: &Kafka, topic: &str) {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", kafka.bootstrap()).set("group.id", "deleter");
+    let consumer: BaseConsumer = client.create().unwrap();
+    let admin: AdminClient<DefaultClientContext> = client.create().unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in 0..4 {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, DEADLINE).unwrap();
+        list.add_partition_offset(topic, partition, Offset::Offset((high - 1).max(low))).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+}
+
+/// HBase dies with entries unsent: its queue waits under the dead server's name, then another takes it over.
+fn a_recovered_queue_is_named(weir: &mut Weir, hbase: &mut HBase, tool: &mut TableTool) {
+    weir.kill9();
+    tool.run("put p unsent q 10");
+    let before = queue(weir)["region_server"].clone();
+    hbase.kill9();
+    hbase.restart();
+    wait_until("a recovered queue", || {
+        let (_, said) = weir.try_command(&["peer", "status"]);
+        let is_its = |line: &str| {
+            let row: Value = serde_json::from_str(line).unwrap_or_default();
+            row["recovered_from"][0] == before && row["alive"] == true && row["lag_ms"].is_number()
+        };
+        (said.lines().any(is_its), said)
+    });
+    let (_, human) = weir.try_command(&["peer", "status", "--human"]);
+    assert_has(&human, &[&format!("recovered from {}", before.as_str().unwrap())]);
+    weir.start();
+    wait_until("only its own queue", || {
+        let said = weir.command(&["peer", "status", "--wait"]);
+        (lines(&said).len() == 1 && said.contains("\"recovered_from\":[]"), said)
+    });
+}
+
 /// Consumers of the log: how far behind, in records and in time.
 fn the_lag_of_a_group_is_told(weir: &Weir, kafka: &Kafka) {
     let unread = commit_group(kafka, "team", "hbase.p.wal", 2);
@@ -324,6 +409,14 @@ fn the_lag_of_a_group_is_told(weir: &Weir, kafka: &Kafka) {
         assert_eq!(partition["committed"].as_i64(), Some(end - behind), "{partition}");
         assert_eq!(partition["oldest_unread_ms"].is_null(), behind == 0, "{partition}");
     }
+    // The broker deletes all but the newest record: what the group had not read of the rest is gone, and is told.
+    delete_all_but_the_newest(kafka, "hbase.p.wal");
+    let said = lines(&weir.command(&["log", "lag", "--group", "team", "--topic", "hbase.p.wal"]));
+    let topic = said.last().unwrap();
+    let expired = partitions.iter().filter(|partition| partition["behind"] == 2).count() as i64;
+    assert!(expired > 0, "a partition has two unread records");
+    assert_eq!(topic["expired"].as_i64(), Some(expired), "{topic}");
+    assert_eq!(topic["behind"].as_i64(), Some(unread - expired), "{topic}");
     commit_group(kafka, "team", "hbase.p.wal", 0);
     let said = weir.command(&["log", "lag", "--group", "team", "--topic", "hbase.p.wal", "--human"]);
     assert_has(&said, &["COMMITTED", "hbase.p.wal"]);
@@ -342,7 +435,7 @@ fn the_lag_of_a_group_is_told(weir: &Weir, kafka: &Kafka) {
 
 /// Reading along: by row and time, for people, until Ctrl-C; and one record from a hex dump.
 fn records_are_shown(weir: &Weir, kafka: &Kafka, tool: &mut TableTool) {
-    tool.run("put p \\x00binary q 3");
+    tool.run("put p a\\row q 3");
     let expect = replicated(tool.raw_scan("p"));
     let records = wait_until_log_is(&kafka.bootstrap(), "hbase.p.wal", &expect);
     let tail = ["log", "tail", "--table", "p", "--since", "1h", "--no-follow"];
@@ -350,6 +443,8 @@ fn records_are_shown(weir: &Weir, kafka: &Kafka, tool: &mut TableTool) {
     assert_eq!(all.len(), records.len());
     let some = weir.command(&[&tail[..], &["--row-prefix", "fir", "--human"]].concat());
     assert!(some.contains("first  f:q  ") && !some.contains("waiting"), "{some}");
+    let some = lines(&weir.command(&[&tail[..], &["--row-prefix", "a\\x5C"]].concat()));
+    assert_eq!(some[0]["cells"][0]["row"], "a\\x5Crow", "bytes are written as HBase writes them");
     assert!(weir.command(&["log", "tail", "--table", "p", "--since", "0ms", "--no-follow"]).is_empty());
     let (code, text) = weir.try_command(&["log", "tail", "--table", "p", "--row-prefix", "\\xZZ"]);
     assert!(code == Some(3) && text.contains("write bytes as \\x00"), "{text}");
@@ -368,7 +463,7 @@ fn records_are_shown(weir: &Weir, kafka: &Kafka, tool: &mut TableTool) {
 #[test]
 fn an_operator_sets_up_and_looks_after_hbase_2_6() {
     let kafka = Kafka::start();
-    let hbase = HBase::start(Line::V2_6);
+    let mut hbase = HBase::start(Line::V2_6);
     let mut tool = TableTool::start(&hbase);
     tool.run("create-plain p");
     tool.run("create-plain shop:orders");
@@ -380,9 +475,10 @@ fn an_operator_sets_up_and_looks_after_hbase_2_6() {
     peer_add_makes_it_right(&weir, &mut tool);
     planted_mistakes_are_named(&weir, &kafka, &hbase, &mut tool);
     wrong_configurations_are_named(&kafka, &hbase, &mut tool);
-    the_lag_of_a_queue_is_told(&mut weir, &mut tool, "p");
-    the_lag_of_a_group_is_told(&weir, &kafka);
+    the_lag_of_a_queue_is_told(&mut weir, &hbase, &mut tool, "p");
     records_are_shown(&weir, &kafka, &mut tool);
+    the_lag_of_a_group_is_told(&weir, &kafka);
+    a_recovered_queue_is_named(&mut weir, &mut hbase, &mut tool);
 }
 
 #[test]
@@ -395,7 +491,7 @@ fn the_lag_of_a_queue_is_told_on_hbase_2_4() {
     let mut weir = Weir::new(&config(&kafka, &hbase));
     weir.start();
     weir.command(&["peer", "add", "--table", "p"]);
-    the_lag_of_a_queue_is_told(&mut weir, &mut tool, "p");
+    the_lag_of_a_queue_is_told(&mut weir, &hbase, &mut tool, "p");
 }
 
 #[test]
@@ -430,5 +526,5 @@ fn an_operator_of_hbase_1_7_gets_the_lines_for_its_shell() {
     );
     let (code, report) = weir.check();
     assert!(code == Some(0) && report.contains("1 tables are replicated: p"), "{report}");
-    the_lag_of_a_queue_is_told(&mut weir, &mut tool, "p");
+    the_lag_of_a_queue_is_told(&mut weir, &hbase, &mut tool, "p");
 }
