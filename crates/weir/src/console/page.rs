@@ -166,7 +166,11 @@ fn tiles(picture: &Picture) -> Vec<Tile> {
             },
             level: if totals.connections_waiting > 0 { "warn" } else { "" },
         },
-        tile("Calls open", units::whole(totals.calls_open), format!("on {} connections", totals.connections)),
+        tile(
+            "Calls open",
+            units::whole(totals.calls_open),
+            format!("on {}", units::counted(totals.connections, "connection")),
+        ),
         Tile {
             name: "Calls to come again",
             value: units::count_of(totals.failed),
@@ -181,13 +185,14 @@ fn play(account: &Account) -> PlayBoard {
     let sum = |name, value, level| Tile { name, value, part: None, note: String::new(), level };
     let is_whole = account.lost == 0;
     let plays = units::counted(account.verified, "play");
-    let verdict = match (account.verified, is_whole) {
+    let verdict = match (account.verified, account.misplaced) {
         (0, _) => "The account is closed at the end of the play, when the log is read to its last record."
             .to_owned(),
-        (_, true) => {
-            format!("{plays} checked to the end of the log: every message is there, once, in its 100 ms.")
+        (_, _) if !is_whole => format!("{plays} checked to the end of the log: messages are missing."),
+        (_, 0) => format!("{plays} checked to the end of the log: every message is there, in its 100 ms."),
+        (_, wrong) => {
+            format!("{plays} checked to the end of the log: {wrong} messages are not in their 100 ms.")
         }
-        (_, false) => format!("{plays} checked to the end of the log: messages are missing."),
     };
     PlayBoard {
         sums: vec![

@@ -38,6 +38,8 @@ pub struct Account {
     pub duplicates: u64,
     /// Cells of finished plays that were not in the log when it had been read to its end.
     pub lost: u64,
+    /// Messages of finished plays by which a bucket's count differs from what was sent in it.
+    pub misplaced: u64,
     /// Plays whose log was read to its end.
     pub verified: u64,
 }
@@ -74,6 +76,14 @@ impl Play {
 }
 
 impl Account {
+    /// Closes the account of the play that has ended: its log was read to the end.
+    pub fn close(&mut self) {
+        self.lost = self.sent.saturating_sub(self.in_log);
+        let buckets = self.sent_by_bucket.iter().zip(&self.counted_by_bucket);
+        self.misplaced += buckets.map(|(sent, counted)| sent.abs_diff(*counted)).sum::<u64>();
+        self.verified += 1;
+    }
+
     /// Index of the bucket of an event time, when it belongs to this play.
     #[must_use]
     pub fn bucket_of(&self, event_ms: u64) -> Option<usize> {
@@ -91,6 +101,20 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_account_says_what_is_lost_and_what_is_in_the_wrong_bucket() {
+        let play = Play::default();
+        play.begin(0, 100, 100, 2);
+        play.change(|account| {
+            (account.sent, account.in_log, account.counted) = (10, 9, 9);
+            (account.sent_by_bucket, account.counted_by_bucket) = (vec![5, 5], vec![6, 3]);
+            assert_eq!(account.on_the_way(), 1);
+            account.close();
+            assert_eq!((account.lost, account.misplaced, account.verified), (1, 3, 1));
+            assert_eq!(account.on_the_way(), 0);
+        });
+    }
 
     #[test]
     fn of_a_long_play_the_newest_buckets_are_shown() {

@@ -8,7 +8,7 @@ mod counter;
 mod region_server;
 
 use crate::capture::{Parts, Running, start_server};
-use crate::console::{self, Play};
+use crate::console::{self, Account, Play};
 use crate::meter::Meter;
 use counter::Counter;
 use hdrhistogram::Histogram;
@@ -307,10 +307,7 @@ fn read(bootstrap: &str, topic: String, shared: &Shared) -> Result<(), Fault> {
             reader.ask_ends()?;
             if reader.is_at_end() {
                 verified = ended;
-                shared.play.change(|account| {
-                    account.lost = account.sent.saturating_sub(account.in_log);
-                    account.verified = verified;
-                });
+                shared.play.change(Account::close);
                 shared.verified.send_replace(verified);
             }
         } else if shared.is_over.load(Ordering::Acquire) {

@@ -95,7 +95,10 @@ mod real {
         let closed = wait(&browser, "the account of a play is closed", |page| {
             page["verdict"].as_str().is_some_and(|verdict| verdict.contains("checked"))
         });
-        assert!(closed["verdict"].as_str().unwrap().contains("every message is there, once"), "{closed}");
+        assert!(
+            closed["verdict"].as_str().unwrap().contains("every message is there, in its 100 ms"),
+            "{closed}"
+        );
         assert_eq!((sum(&closed, 4), sum(&closed, 5)), (0, 0), "lost and duplicates: {}", closed["sums"]);
 
         // Enough on the chart that pictures show it; then each as a person may have it.
