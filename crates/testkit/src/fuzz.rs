@@ -21,6 +21,9 @@ use weir_wire::identity;
 /// A target: the name of its corpus folder and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
+/// The cluster that records are of.
+const SOURCE: ClusterId = ClusterId { most: 3, least: 4 };
+
 /// All targets of `wire`.
 pub const TARGETS: [Target; 14] = [
     ("preamble", preamble),
@@ -163,9 +166,11 @@ pub fn replicate(bytes: &[u8]) {
     let Ok(block) = decompress(compressor, call.cell_block, BLOCK_BYTES_MAX) else { return };
     let Ok(request) = ReplicateRequest::parse(call.param, &block, codec) else { return };
     let mut cell_count = 0;
+    // One for all, as in production: what it keeps from the entry before must not leak into the next.
+    let mut encoder = change::Encoder::new(SOURCE);
     for entry in request.entries() {
         cell_count += entry.cells.len() as u64;
-        logged(&entry);
+        logged(&mut encoder, &entry);
         for cell in entry.cells.filter(markers::is_marker) {
             event(&entry, &cell, &request);
         }
@@ -174,12 +179,12 @@ pub fn replicate(bytes: &[u8]) {
 }
 
 /// An entry through the log.
-fn logged(entry: &Entry<'_>) {
-    let source = ClusterId { most: 3, least: 4 };
+fn logged<'k>(encoder: &mut change::Encoder<'k>, entry: &Entry<'k>) {
+    let source = SOURCE;
     let cells: Vec<Cell<'_>> = entry.cells.collect();
     assert_eq!(cells.len(), entry.cells.len(), "checked cells end too early");
     let mut record = Vec::new();
-    change::encode(&mut record, source, &entry.key, None, entry.cells);
+    encoder.change(&mut record, &entry.key, None, entry.cells);
     let Ok(table) = std::str::from_utf8(entry.key.table) else {
         // Routing refuses such a table.
         return;
@@ -204,15 +209,15 @@ fn logged(entry: &Entry<'_>) {
 
 /// A marker through the log.
 fn event(entry: &Entry<'_>, cell: &Cell<'_>, request: &ReplicateRequest<'_>) {
-    let source = ClusterId { most: 3, least: 4 };
+    let mut encoder = change::Encoder::new(SOURCE);
     let mut record = Vec::new();
     match markers::parse(cell) {
         Ok(Marker::BulkLoad(descriptor)) => {
             let (base, archive) = (request.base_namespace_dir, request.hfile_archive_dir);
-            change::encode_bulk_load(&mut record, source, &entry.key, descriptor, base, archive);
+            encoder.bulk_load(&mut record, &entry.key, descriptor, base, archive);
         }
         Ok(Marker::Replication { server, wal, offset }) => {
-            change::encode_heartbeat(&mut record, source, &entry.key, server, wal, offset);
+            encoder.heartbeat(&mut record, &entry.key, server, wal, offset);
         }
         Ok(Marker::Internal | Marker::Unknown) | Err(_) => return,
     }

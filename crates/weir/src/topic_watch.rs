@@ -54,15 +54,18 @@ pub async fn look(config: &Config) -> Result<Vec<Finding>, Fault> {
     for (topic, is_wanted) in ours(config, &topics) {
         let Some(found) = topics.iter().find(|found| found.name == topic) else {
             if is_wanted && !config.log.topics.create {
-                let what =
-                    format!("it is missing, so calls with its table fail: {}", create_line(config, &topic));
+                let what = format!(
+                    "it is missing, so calls with its table fail: {}",
+                    create_line(config, &topic, u32::MAX)
+                );
                 findings.push(Finding { topic, what });
             }
             continue;
         };
         let mut found: Topic = found.clone();
         found.settings = client.settings(&found.name).await?;
-        findings.extend(found.warnings().into_iter().map(|what| Finding { topic: topic.clone(), what }));
+        let complaints = found.complaints(config.log.part_size.as_usize());
+        findings.extend(complaints.into_iter().map(|one| Finding { topic: topic.clone(), what: one.text }));
     }
     Ok(findings)
 }
@@ -87,14 +90,15 @@ fn ours(config: &Config, topics: &[Topic]) -> Vec<(String, bool)> {
     ours
 }
 
-fn create_line(config: &Config, topic: &str) -> String {
+/// The command that creates a topic as configured, on a cluster with at least so many brokers.
+pub(crate) fn create_line(config: &Config, topic: &str, brokers_max: u32) -> String {
     let settings = &config.log.topics;
+    let replication = settings.replication.min(brokers_max);
     format!(
-        "kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {} --replication-factor {} \
+        "kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {} --replication-factor {replication} \
          --config min.insync.replicas={}",
         config.log.bootstrap.join(","),
         settings.partitions,
-        settings.replication,
-        settings.min_insync_replicas
+        settings.min_insync_replicas.min(replication)
     )
 }

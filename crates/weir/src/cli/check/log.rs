@@ -3,6 +3,7 @@
 use super::findings::Findings;
 use crate::cli::captured;
 use crate::config::Config;
+use crate::topic_watch::create_line;
 use std::collections::BTreeSet;
 use weir_kafka::topics::{Topic, Topics};
 use weir_model::{Fault, TableName};
@@ -48,16 +49,9 @@ pub(super) async fn check(
                 continue;
             };
             if !config.log.topics.create && !topics.iter().any(|found| found.name == topic.as_str()) {
-                let settings = &config.log.topics;
-                let replication = wanted.min(brokers.len());
-                let min_insync =
-                    settings.min_insync_replicas.min(u32::try_from(replication).unwrap_or(u32::MAX));
                 findings.wrong(
                     &format!("capture.{name}: table {table} has no topic {topic}"),
-                    &format!(
-                        "kafka-topics.sh --bootstrap-server {bootstrap} --create --topic {topic} --partitions {} --replication-factor {replication} --config min.insync.replicas={min_insync}",
-                        settings.partitions
-                    ),
+                    &create_line(config, topic.as_str(), u32::try_from(brokers.len()).unwrap_or(u32::MAX)),
                 );
             }
         }
