@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use weir_model::{Fault, FaultKind};
@@ -277,8 +278,37 @@ fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Offse
     list.add_partition_offset(topic, partition, offset).map_err(|error| unreachable(&error, topic))
 }
 
+/// What an error of a question means to us.
 pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
+    let code = error.rdkafka_error_code();
+    let (kind, page) = match code {
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::Authentication
+            | Code::SaslAuthenticationFailed,
+        ) => (FaultKind::Denied, "W-KAFKA-DENIED"),
+        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
+    };
     // The error's own text says its code twice.
-    let cause = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about).caused_by(cause)
+    let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
+    Fault::new(kind, page, "read from Kafka", about).caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_a_silence() {
+        let check = |code: Code, expect: (FaultKind, &str)| {
+            let fault = unreachable(&KafkaError::MetadataFetch(code), "b:1");
+            assert_eq!((fault.kind(), fault.code()), expect);
+            assert_eq!(fault.chain().matches(&code.to_string()).count(), 1, "{}", fault.chain());
+        };
+        check(Code::GroupAuthorizationFailed, (FaultKind::Denied, "W-KAFKA-DENIED"));
+        check(Code::SaslAuthenticationFailed, (FaultKind::Denied, "W-KAFKA-DENIED"));
+        check(Code::BrokerTransportFailure, (FaultKind::Transient, "W-KAFKA-UNREACHABLE"));
+    }
 }

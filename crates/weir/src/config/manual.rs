@@ -23,6 +23,8 @@ pub struct Entry {
     pub about: String,
     /// The default as TOML; `None` when the key is absent unless set.
     pub default: Option<String>,
+    /// What a value looks like when there is no default.
+    pub placeholder: &'static str,
     /// Whether it is a table of further keys.
     pub is_section: bool,
     /// The words that it accepts, when it is a choice.
@@ -98,7 +100,7 @@ pub fn sample() -> String {
                 let _ = writeln!(out, "{key} = {default}");
             }
             None => {
-                let _ = writeln!(out, "# {key} =");
+                let _ = writeln!(out, "# {key} = {}", entry.placeholder);
             }
         }
     }
@@ -116,6 +118,7 @@ fn walk(root: &Value, node: &Value, default: &Value, path: &str, out: &mut Vec<E
             path: at(key),
             about: about(root, node),
             default: default.get(key).filter(|value| !value.is_null()).map(toml_of),
+            placeholder: placeholder(root, node),
             is_section: false,
             choices: choices(root, node),
         });
@@ -135,7 +138,7 @@ fn walk(root: &Value, node: &Value, default: &Value, path: &str, out: &mut Vec<E
 }
 
 fn section(path: String, about: String) -> Entry {
-    Entry { path, about, default: None, is_section: true, choices: Vec::new() }
+    Entry { path, about, default: None, placeholder: "{}", is_section: true, choices: Vec::new() }
 }
 
 /// A table with keys of its own, or a map of such tables.
@@ -154,6 +157,17 @@ fn resolve<'a>(root: &'a Value, node: &'a Value) -> &'a Value {
 fn about(root: &Value, node: &Value) -> String {
     let own = node.get("description").or_else(|| resolve(root, node).get("description"));
     own.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// `type` is one word, or a list of which one is `null` when the key may be absent.
+fn placeholder(root: &Value, node: &Value) -> &'static str {
+    let kind = resolve(root, node).get("type");
+    let is = |word: &str| match kind {
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == word),
+        Some(kind) => kind == word,
+        None => false,
+    };
+    if is("integer") { "0" } else { "\"...\"" }
 }
 
 fn choices(root: &Value, node: &Value) -> Vec<String> {
@@ -190,6 +204,14 @@ mod tests {
         let mut expect = Config::default();
         expect.capture.insert(SAMPLE_CAPTURE.to_owned(), super::super::Capture::default());
         assert_eq!(super::super::load::text_of(&sample(), "sample").unwrap(), expect);
+    }
+
+    #[test]
+    fn keys_that_are_not_set_are_written_so_that_they_can_be() {
+        let sample = sample();
+        for line in ["# advertise = \"...\"", "# key-length = 0", "# key-delimiter = \"...\""] {
+            assert!(sample.lines().any(|found| found == line), "{line} is not in\n{sample}");
+        }
     }
 
     #[test]

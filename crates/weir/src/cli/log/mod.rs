@@ -237,21 +237,25 @@ fn json(place: &str, change: &Change<'_>) -> serde_json::Value {
     if let Some(part) = change.row_part {
         object.insert("row_part", format!("{}/{}", part.index, part.count).into());
     }
-    match change.event {
-        Some(Event::BulkLoad { .. }) => {
-            object.insert("event", "bulk-load".into());
-        }
-        Some(Event::Heartbeat { server, wal, offset }) => {
-            object.insert("event", format!("heartbeat {server} {wal} {offset}").into());
-        }
-        None => {}
+    if let Some(event) = &change.event {
+        object.insert("event", words(event).into());
     }
     serde_json::json!(object)
+}
+
+fn words(event: &Event<'_>) -> String {
+    match event {
+        Event::BulkLoad { .. } => "bulk-load".to_owned(),
+        Event::Heartbeat { server, wal, offset } => format!("heartbeat {server} {wal} {offset}"),
+    }
 }
 
 fn human(place: &str, change: &Change<'_>) -> String {
     let at = human::instant(change.write_time_ms);
     let mut text = format!("{at}  {place}  {} {} #{}", change.table, change.encoded_region, change.sequence);
+    if let Some(event) = &change.event {
+        text.push_str(&format!("\n  {}", words(event)));
+    }
     for cell in &change.cells {
         let column = format!("{}:{}", escape(cell.family), escape(cell.qualifier));
         text.push_str(&format!(
