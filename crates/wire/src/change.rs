@@ -108,6 +108,41 @@ impl<'k> Encoder<'k> {
     }
 }
 
+/// Appends one change, as [`Encoder::change`] does.
+pub fn encode<'a>(
+    out: &mut Vec<u8>,
+    source: ClusterId,
+    key: &WalKey<'_>,
+    row_part: Option<RowPart>,
+    cells: impl Iterator<Item = Cell<'a>>,
+) {
+    Encoder::new(source).change(out, key, row_part, cells);
+}
+
+/// Appends one bulk-load event, as [`Encoder::bulk_load`] does.
+pub fn encode_bulk_load(
+    out: &mut Vec<u8>,
+    source: ClusterId,
+    key: &WalKey<'_>,
+    descriptor: &[u8],
+    base_namespace_dir: &[u8],
+    hfile_archive_dir: &[u8],
+) {
+    Encoder::new(source).bulk_load(out, key, descriptor, base_namespace_dir, hfile_archive_dir);
+}
+
+/// Appends one heartbeat, as [`Encoder::heartbeat`] does.
+pub fn encode_heartbeat(
+    out: &mut Vec<u8>,
+    source: ClusterId,
+    key: &WalKey<'_>,
+    server: &str,
+    wal: &str,
+    offset: u64,
+) {
+    Encoder::new(source).heartbeat(out, key, server, wal, offset);
+}
+
 fn put_nonzero(out: &mut Vec<u8>, number: u64, value: u64) {
     if value != 0 {
         put_varint_field(out, number, value);

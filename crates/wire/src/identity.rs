@@ -30,17 +30,49 @@ pub struct Identity<'a> {
 
 /// Appends the header's value; `source` is the UUID as text.
 pub fn encode(out: &mut Vec<u8>, source: &str, encoded_region: &[u8], sequence: u64, write_time_ms: u64) {
-    out.extend_from_slice(&[b'0' + VERSION, b'/']);
-    out.extend_from_slice(source.as_bytes());
-    out.push(b'/');
-    out.extend_from_slice(encoded_region);
-    out.push(b'/');
-    put_decimal(out, sequence);
-    out.push(b'/');
-    put_decimal(out, write_time_ms);
+    Stamp::new(source).put(out, encoded_region, sequence, write_time_ms);
 }
 
-fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
+/// Writes headers of one source; what those of one region share is made once.
+#[derive(Debug)]
+pub struct Stamp<'k> {
+    front: Vec<u8>,
+    source_len: usize,
+    region: &'k [u8],
+}
+
+/// Two numbers of at most twenty digits, and what stands between them.
+const NUMBERS_BYTES_MAX: usize = 20 + 1 + 20;
+
+impl<'k> Stamp<'k> {
+    /// Headers of the source with this UUID as text.
+    #[must_use]
+    pub fn new(source: &str) -> Self {
+        let front = format!("{VERSION}/{source}/").into_bytes();
+        let source_len = front.len();
+        Self { front, source_len, region: &[] }
+    }
+
+    /// Appends a header's value.
+    pub fn put(&mut self, out: &mut Vec<u8>, encoded_region: &'k [u8], sequence: u64, write_time_ms: u64) {
+        if self.region != encoded_region || self.front.len() == self.source_len {
+            self.front.truncate(self.source_len);
+            self.front.extend_from_slice(encoded_region);
+            self.front.push(b'/');
+            self.region = encoded_region;
+        }
+        // From the back, so that all of it is one copy.
+        let mut numbers = [b'/'; NUMBERS_BYTES_MAX];
+        let start = put_decimal(&mut numbers, NUMBERS_BYTES_MAX, write_time_ms);
+        let start = put_decimal(&mut numbers, start - 1, sequence);
+        out.extend_from_slice(&self.front);
+        out.extend_from_slice(numbers.get(start..).unwrap_or_default());
+    }
+}
+
+/// Writes a number so that it ends before `end`; where it starts.
+#[inline]
+fn put_decimal(out: &mut [u8; NUMBERS_BYTES_MAX], end: usize, mut number: u64) -> usize {
     /// `00` to `99`: half as many divisions.
     const PAIRS: [[u8; 2]; 100] = {
         let mut pairs = [[0; 2]; 100];
@@ -51,19 +83,17 @@ fn put_decimal(out: &mut Vec<u8>, mut number: u64) {
         }
         pairs
     };
-    // u64::MAX has twenty digits.
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    for place in digits.as_chunks_mut::<2>().0.iter_mut().rev() {
-        *place = PAIRS[(number % 100) as usize];
-        number /= 100;
+    let mut start = end;
+    while number >= 10 {
         start -= 2;
-        if number == 0 {
-            break;
-        }
+        out[start..start + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
     }
-    start += usize::from(digits.get(start) == Some(&b'0') && start < digits.len() - 1);
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+    if number > 0 || start == end {
+        start -= 1;
+        out[start] = b'0' + number as u8;
+    }
+    start
 }
 
 /// Reads the header's value.

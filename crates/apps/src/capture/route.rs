@@ -10,7 +10,7 @@ use weir_wire::change::{self, Encoder};
 use weir_wire::hbase::cell_block::Cell;
 use weir_wire::hbase::markers::{self, Marker};
 use weir_wire::hbase::replication::{Entry, ReplicateRequest};
-use weir_wire::identity;
+use weir_wire::identity::{self, Stamp};
 
 /// Why an entry or a cell was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +137,8 @@ impl Capture {
     ) -> Result<Report, Refusal> {
         let mut report = Report::default();
         let mut ways: Vec<(&[u8], Way)> = Vec::new();
-        let texts = HeaderTexts { cluster: source.to_string() };
         let mut encoder = Encoder::new(source);
+        let mut stamp = Stamp::new(&source.to_string());
         for entry in request.entries() {
             let known = ways.iter().rposition(|(table, _)| *table == entry.key.table);
             let place = match known {
@@ -151,8 +151,8 @@ impl Capture {
             match ways[place].1 {
                 Way::Skipped(reason) => report.skip(reason, 1),
                 Way::Captured(table) => {
-                    let (encoder, batch) = (&mut encoder, &mut *batch);
-                    let mut writer = Writer { capture: self, request, texts: &texts, encoder, batch };
+                    let (encoder, stamp, batch) = (&mut encoder, &mut stamp, &mut *batch);
+                    let mut writer = Writer { capture: self, request, encoder, stamp, batch };
                     writer.entry(&entry, table, &mut report)?;
                 }
             }
@@ -190,17 +190,12 @@ impl Capture {
     }
 }
 
-/// Texts of headers that are the same for a whole call.
-struct HeaderTexts {
-    cluster: String,
-}
-
 /// Writes the records of one entry.
 struct Writer<'w, 'r> {
     capture: &'w Capture,
     request: &'w ReplicateRequest<'r>,
-    texts: &'w HeaderTexts,
     encoder: &'w mut Encoder<'r>,
+    stamp: &'w mut Stamp<'r>,
     batch: &'w mut RecordBatch,
 }
 
@@ -326,7 +321,7 @@ impl<'r> Writer<'_, 'r> {
 
     fn record(
         &mut self,
-        entry: &Entry<'_>,
+        entry: &Entry<'r>,
         topic: u16,
         key: std::ops::Range<u32>,
         value: std::ops::Range<u32>,
@@ -345,16 +340,10 @@ impl<'r> Writer<'_, 'r> {
         });
     }
 
-    fn headers(&mut self, entry: &Entry<'_>, event: Option<&'static str>) {
+    fn headers(&mut self, entry: &Entry<'r>, event: Option<&'static str>) {
         let start = place(&self.batch.arena);
         let key = &entry.key;
-        identity::encode(
-            &mut self.batch.arena,
-            &self.texts.cluster,
-            key.encoded_region,
-            key.sequence,
-            key.write_time_ms,
-        );
+        self.stamp.put(&mut self.batch.arena, key.encoded_region, key.sequence, key.write_time_ms);
         let value = start..place(&self.batch.arena);
         self.batch.headers.push(HeaderSpan { name: identity::HEADER, value });
         if let Some(event) = event {

@@ -138,7 +138,7 @@ proptest! {
             let alone = alone.entries().next().unwrap();
             let (mut here, mut there) = (Vec::new(), Vec::new());
             encoder.change(&mut here, &entry.key, None, entry.cells);
-            Encoder::new(source).change(&mut there, &alone.key, None, alone.cells);
+            change::encode(&mut there, source, &alone.key, None, alone.cells);
             prop_assert_eq!(entry.key, alone.key);
             prop_assert_eq!(here, there);
         }
