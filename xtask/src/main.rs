@@ -23,6 +23,7 @@ const HELP: &str = "cargo x TASK
   golden           records again what real HBase sends, into crates/wire/golden
   bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
                    Kafka; --sink mock|kafka|both, --out DIR for the JSON, --help for the rest
+  bench source     what a real region server can send, and what Weir costs while it does
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
                    `lock` writes the sums of their jars
 ";
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         ["sim", "--seeds", count] => sim("WEIR_SIM_SEEDS", count),
         ["sim", "--seed", seed] => sim("WEIR_SIM_SEED", seed),
         ["bench", "capture", rest @ ..] => bench("bench_capture", rest),
+        ["bench", "source", rest @ ..] => machine::ensure_libraries()
+            .and_then(|()| cargo(&RELEASE))
+            .and_then(|()| bench("bench_source", rest)),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{HELP}");
             Ok(())
@@ -65,7 +69,7 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;
     if arguments.contains(&"--real") {
         machine::ensure_engines()?;
-        cargo(&["build", "--release", "--quiet", "--package", "weir", "--bin", "weir"])?;
+        cargo(&RELEASE)?;
         let mut command =
             vec!["run", "--release", "--quiet", "--package", "weir", "--example", "demo_real", "--"];
         command.extend(arguments.iter().filter(|word| **word != "--real"));
@@ -75,6 +79,9 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
     command.extend(arguments);
     cargo(&command)
 }
+
+/// The binary that the demonstration and the benches on real engines run.
+const RELEASE: [&str; 7] = ["build", "--release", "--quiet", "--package", "weir", "--bin", "weir"];
 
 fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;

@@ -35,6 +35,7 @@ public class SinkTool {
       case "operations": operations(connection, words[1]); break;
       case "put-each": putEach(connection, words[1], Integer.parseInt(words[2]), Integer.parseInt(words[3])); break;
       case "put-wide": putWide(connection, words[1], words[2], Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
+      case "put-lists": putLists(connection, words[1], Integer.parseInt(words[2]), Integer.parseInt(words[3]), Integer.parseInt(words[4])); break;
       case "put-from": putFrom(connection, words[1], words[2], words[3]); break;
       case "golden-write": writeGolden(connection, words[1]); break;
       default: throw new IllegalArgumentException(words[0]);
@@ -153,6 +154,42 @@ public class SinkTool {
         byte[] row = Bytes.toBytes(String.format("r%04d", (int) (i * 1000L / count)));
         target.put(new Put(row).addColumn(TableTool.SENT, Bytes.toBytes("n" + i), new byte[size]));
       }
+    }
+  }
+
+  /** COUNT puts of one cell of SIZE random bytes in lists of 100, over the rows of `create`'s regions, by THREADS threads. */
+  static void putLists(Connection connection, String table, int count, int size, int threads) throws Exception {
+    List<Thread> running = new ArrayList<>();
+    List<Throwable> failed = new ArrayList<>();
+    for (int thread = 0; thread < threads; thread++) {
+      final int number = thread;
+      Thread worker = new Thread(() -> {
+        Random dice = new Random(number);
+        try (Table target = connection.getTable(TableName.valueOf(table))) {
+          for (int first = number * 100; first < count; first += threads * 100) {
+            List<Put> puts = new ArrayList<>();
+            for (int i = first; i < Math.min(first + 100, count); i++) {
+              byte[] value = new byte[size];
+              dice.nextBytes(value);
+              String row = String.format("r%04d-%08d", dice.nextInt(1000), i);
+              puts.add(new Put(Bytes.toBytes(row)).addColumn(TableTool.SENT, Bytes.toBytes("q"), value));
+            }
+            target.put(puts);
+          }
+        } catch (Throwable error) {
+          synchronized (failed) {
+            failed.add(error);
+          }
+        }
+      });
+      worker.start();
+      running.add(worker);
+    }
+    for (Thread worker : running) {
+      worker.join();
+    }
+    if (!failed.isEmpty()) {
+      throw new RuntimeException(failed.get(0));
     }
   }
 

@@ -161,6 +161,12 @@ impl HBase {
         std::fs::read_to_string(log_file(self.folder.path(), self.starts)).unwrap_or_default()
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// kill -9.
     pub fn kill9(&mut self) {
         self.process.kill9();
