@@ -47,7 +47,7 @@ impl HBaseCluster {
         let launch = |name: &str, port: u16, class, ready| {
             let conf = here.join(name).join("conf");
             configure(&here.join(name), &conf, zookeeper_port, &root, port);
-            let (path, main) = line.main(&conf, class);
+            let (path, main) = line.run(&conf, &[class, "start"]);
             Node::launch(&name.replace('-', " "), &logs, 512, &path, &main, ready)
         };
         // Region servers wait for a master, so they may load their classes while HDFS still starts.

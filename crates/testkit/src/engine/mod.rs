@@ -5,7 +5,7 @@ pub mod hbase_cluster;
 pub mod hdfs;
 pub mod kafka;
 pub mod kafka_cluster;
-mod kept;
+pub(crate) mod kept;
 pub mod maven;
 pub mod node;
 pub mod process;

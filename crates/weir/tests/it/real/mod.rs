@@ -5,6 +5,7 @@
 mod brokers;
 mod capture;
 mod lines;
+mod load;
 mod region_server;
 
 use std::collections::HashMap;
