@@ -105,6 +105,8 @@ fn configure(folder: &Path, conf: &Path, zookeeper_port: u16, root: &str, port: 
         // 1.x rolls its WAL again and again unless it knows that one replica is all there is.
         ("dfs.replication", "1".to_owned()),
         ("zookeeper.session.timeout", "6000".to_owned()),
+        // How long it waits before it asks again whether a dead server's WAL is closed; 4 s unless set.
+        ("hbase.lease.recovery.first.pause", "1000".to_owned()),
         // How long the survivor waits before it takes a dead server's queue; 30 s unless set.
         ("replication.sleep.before.failover", "1000".to_owned()),
     ]);
