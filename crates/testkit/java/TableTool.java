@@ -49,6 +49,10 @@ public class TableTool {
     conf.set("hbase.zookeeper.quorum", "127.0.0.1");
     conf.set("hbase.zookeeper.property.clientPort", arguments[0]);
     conf.setInt("hbase.client.retries.number", 12);
+    if (!isOld()) {
+      // 3.0 asks the masters unless told, and knows only where ZooKeeper is.
+      conf.set("hbase.client.registry.impl", "org.apache.hadoop.hbase.client.ZKConnectionRegistry");
+    }
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, "UTF-8"));
     try (Connection connection = ConnectionFactory.createConnection(conf); Admin admin = connection.getAdmin()) {
       for (String line; (line = in.readLine()) != null;) {

@@ -1,11 +1,16 @@
 //! A real Java client of HBase, kept running: creates tables, adds peers, writes every kind of mutation, scans raw.
 
 use crate::engine::hbase::{Cluster, Line};
+use crate::engine::kept;
 use crate::engine::maven::compile;
 use crate::engine::process::{java, mortal, spawn};
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 use weir_wire::change;
 
 /// One cell as the Java client's raw scan gives it.
@@ -31,6 +36,8 @@ pub struct TableTool {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
+    log: PathBuf,
+    _folder: TempDir,
 }
 
 impl TableTool {
@@ -40,27 +47,31 @@ impl TableTool {
     /// When it does not compile or start.
     #[must_use]
     pub fn start(hbase: &impl Cluster) -> Self {
-        let jars = hbase.line().class_path();
-        let name = format!("table-tool-{}", hbase.line().version());
+        let (line, jars) = (hbase.line(), hbase.line().class_path());
+        let name = format!("table-tool-{}", line.version());
         let classes = compile(&name, "TableTool.java", include_str!("../java/TableTool.java"), &jars);
-        let mut path = format!("{}:{jars}", classes.display());
+        let mut folders = classes.display().to_string();
         // The clients of the oldest and the newest line lack what it calls.
-        if !matches!(hbase.line(), Line::V1_2 | Line::V3_0) {
-            let name = format!("sink-tool-{}", hbase.line().version());
-            let more = compile(&name, "SinkTool.java", include_str!("../java/SinkTool.java"), &path);
-            path = format!("{}:{path}", more.display());
+        if !matches!(line, Line::V1_2 | Line::V3_0) {
+            let name = format!("sink-tool-{}", line.version());
+            let source = include_str!("../java/SinkTool.java");
+            let more = compile(&name, "SinkTool.java", source, &format!("{folders}:{jars}"));
+            folders = format!("{}:{folders}", more.display());
         }
         let port = hbase.zookeeper().rsplit(':').next().unwrap_or_default().to_owned();
+        let (path, main) = line.run(&folders, &["TableTool", &port]);
+        let folder = tempfile::Builder::new().prefix("weir-tool-").tempdir().expect("a temporary folder");
+        // Two clients of one test have a log each.
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        let start = STARTS.fetch_add(1, Ordering::Relaxed);
+        let log = folder.path().join(format!("table-tool-{start}.log"));
+        let errors = File::create(&log).expect("the folder is writable");
         let mut command = mortal("java");
-        command
-            .args(java(256, &path, &["TableTool", &port]))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        command.args(java(256, &path, &main)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = spawn(command).expect("java is installed");
         let input = child.stdin.take().expect("standard input is piped");
         let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
-        Self { child, input, output }
+        Self { child, input, output, log, _folder: folder }
     }
 
     /// Runs one command; its lines of answer.
@@ -115,6 +126,9 @@ fn hex(text: &str) -> Vec<u8> {
 
 impl Drop for TableTool {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            kept::keep(&self.log);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -78,14 +78,14 @@ impl Line {
         format!("hbase-{}", self.version())
     }
 
-    /// The class path with a conf folder in front, and the words that start a main class.
-    pub(super) fn main(self, conf: &Path, class: &'static str) -> (String, Vec<&'static str>) {
-        let (conf, jars) = (conf.display(), self.class_path());
+    /// The class path with these folders in front, and the words that run a main class on it.
+    pub(crate) fn run<'a>(self, folders: &str, main: &[&'a str]) -> (String, Vec<&'a str>) {
+        let jars = self.class_path();
         if self.is_first() {
             let wrapper = compile("old-java", "OldJava.java", OLD_JAVA, "");
-            (format!("{conf}:{}:{jars}", wrapper.display()), vec!["OldJava", class, "start"])
+            (format!("{folders}:{}:{jars}", wrapper.display()), [&["OldJava"], main].concat())
         } else {
-            (format!("{conf}:{jars}"), vec![class, "start"])
+            (format!("{folders}:{jars}"), main.to_vec())
         }
     }
 }
@@ -234,7 +234,7 @@ pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str,
 }
 
 fn launch(line: Line, folder: &Path, starts: u32) -> Process {
-    let (path, main) = line.main(&folder.join("conf"), MASTER);
+    let (path, main) = line.run(&folder.join("conf").display().to_string(), &[MASTER, "start"]);
     let log = log_file(folder, starts);
     let mut process =
         Process::start(&format!("hbase {}", line.version()), "java", &java(512, &path, &main), &log);

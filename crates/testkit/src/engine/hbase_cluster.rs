@@ -47,7 +47,7 @@ impl HBaseCluster {
         let launch = |name: &str, port: u16, class, ready| {
             let conf = here.join(name).join("conf");
             configure(&here.join(name), &conf, zookeeper_port, &root, port);
-            let (path, main) = line.main(&conf, class);
+            let (path, main) = line.run(&conf.display().to_string(), &[class, "start"]);
             Node::launch(&name.replace('-', " "), &logs, 512, &path, &main, ready)
         };
         // Region servers wait for a master, so they may load their classes while HDFS still starts.
@@ -105,6 +105,8 @@ fn configure(folder: &Path, conf: &Path, zookeeper_port: u16, root: &str, port: 
         // 1.x rolls its WAL again and again unless it knows that one replica is all there is.
         ("dfs.replication", "1".to_owned()),
         ("zookeeper.session.timeout", "6000".to_owned()),
+        // How long it waits before it asks again whether a dead server's WAL is closed; 4 s unless set.
+        ("hbase.lease.recovery.first.pause", "1000".to_owned()),
         // How long the survivor waits before it takes a dead server's queue; 30 s unless set.
         ("replication.sleep.before.failover", "1000".to_owned()),
     ]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Copies every log beside this one to `target/engine-logs/TEST/`; the folder, once per name.
-pub(super) fn keep(log: &Path) -> Option<PathBuf> {
+pub(crate) fn keep(log: &Path) -> Option<PathBuf> {
     let folder = target()?.join("engine-logs").join(test_name());
     std::fs::create_dir_all(&folder).ok()?;
     for entry in std::fs::read_dir(log.parent()?).ok()?.flatten() {

@@ -7,7 +7,7 @@ pub mod kafka;
 pub mod kafka_cluster;
 pub mod kafka_secured;
 pub mod kafka_tool;
-mod kept;
+pub(crate) mod kept;
 pub mod maven;
 pub mod node;
 pub mod process;

@@ -1,9 +1,9 @@
 //! Three real Kafka brokers under load: a partition's leader is killed, and two of three brokers are.
 
+use super::load::Load;
 use super::{check_order, config_of, create_topic_at};
 use crate::weir::{DEADLINE, Weir, wait_until_log_is};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use weir_testkit::engine::hbase::{HBase, Line};
 use weir_testkit::engine::kafka_cluster::KafkaCluster;
@@ -64,23 +64,11 @@ impl Scene {
 
     /// Runs `act` while a client writes without a pause.
     fn under_load(&mut self, seed: u64, act: impl FnOnce(&mut Self)) {
-        let stop = AtomicBool::new(false);
-        let mut loader = TableTool::start(&self.hbase);
         let before = self.weir.metric(ENTRIES);
-        std::thread::scope(|scope| {
-            let load = scope.spawn(|| {
-                for round in 0.. {
-                    loader.run(&format!("load t {} 200 2", seed * 10_000 + round));
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                }
-            });
-            // Also when `act` fails: the scope waits for the load.
-            let _stop = StopAtDrop(&stop);
+        let client = TableTool::start(&self.hbase);
+        Load { table: "t", seed, count: 200, threads: 2 }.during(client, || {
             self.weir.wait_for_metric(ENTRIES, before + 500);
             act(self);
-            assert!(!load.is_finished(), "the load went on to the end");
         });
     }
 
@@ -96,14 +84,6 @@ impl Scene {
             "{}",
             self.weir.get("/metrics")
         );
-    }
-}
-
-struct StopAtDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopAtDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

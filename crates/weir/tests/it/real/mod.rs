@@ -7,6 +7,7 @@ mod campaigns;
 mod capture;
 mod clusters;
 mod lines;
+mod load;
 mod mistakes;
 mod operator;
 mod region_server;

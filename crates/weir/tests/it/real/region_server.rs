@@ -3,10 +3,10 @@
 //! Two peers ship to one Weir. The plain peer must lose nothing, and how often it breaks the order of a row is measured
 //! (`docs/reliability.md`). The serial peer (HBase 2.1 and later) must keep the order of every row too.
 
+use super::load::Load;
 use super::{config_of, create_topic_at};
 use crate::order::{self, Order};
 use crate::weir::{DEADLINE, Weir, wait_until_log_is};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use weir_testkit::engine::hbase::{Cluster as _, Line};
 use weir_testkit::engine::hbase_cluster::HBaseCluster;
@@ -100,22 +100,10 @@ impl Scene {
 
     /// Runs `act` while a client writes to the table without a pause.
     fn under_load(&mut self, table: &str, seed: u64, act: impl FnOnce(&mut Self)) {
-        let stop = AtomicBool::new(false);
-        let mut loader = TableTool::start(&self.cluster);
-        std::thread::scope(|scope| {
-            let load = scope.spawn(|| {
-                for round in 0.. {
-                    loader.run(&format!("load {table} {} 800 8", seed * 10_000 + round));
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                }
-            });
-            // Also when `act` fails: the scope waits for the load.
-            let _stop = StopAtDrop(&stop);
+        let client = TableTool::start(&self.cluster);
+        Load { table, seed, count: 800, threads: 8 }.during(client, || {
             self.weir.wait_for_metric(&self.entries(table), ENTRIES_BEFORE);
             act(self);
-            assert!(!load.is_finished(), "the load went on to the end");
         });
     }
 
@@ -168,14 +156,6 @@ impl Scene {
         if let [_, serial] = orders {
             assert_eq!(serial.late, 0, "a serial peer keeps the order of every row: {serial}");
         }
-    }
-}
-
-struct StopAtDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopAtDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
