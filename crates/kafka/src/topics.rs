@@ -4,7 +4,7 @@ use crate::reader::{consumer, unreachable};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,12 +83,11 @@ impl Topics {
     /// All topics, without settings. Blocks for at most 10 s.
     ///
     /// # Errors
-    /// When the brokers cannot be reached, or refuse the login.
+    /// When the brokers cannot be reached.
     pub fn list(&self) -> Result<Vec<Topic>, Fault> {
         let consumer = consumer(&self.bootstrap, &self.properties)?;
-        let metadata = consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| {
-            refused(&consumer, &self.bootstrap).unwrap_or_else(|| unreachable(&error, &self.bootstrap))
-        })?;
+        let metadata =
+            consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| unreachable(&error, &self.bootstrap))?;
         let mut topics: Vec<Topic> = metadata
             .topics()
             .iter()
@@ -168,22 +167,6 @@ impl Topics {
         }
         Ok(())
     }
-}
-
-/// Why the brokers shut the door, if they did: whoever asked something meanwhile only hears of a time-out.
-fn refused(consumer: &BaseConsumer, bootstrap: &str) -> Option<Fault> {
-    while let Some(event) = consumer.poll(Duration::ZERO) {
-        if let Err(error) = event
-            && matches!(
-                error.rdkafka_error_code(),
-                Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
-            )
-        {
-            let fault = Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", bootstrap);
-            return Some(fault.caused_by(error));
-        }
-    }
-    None
 }
 
 impl Topic {

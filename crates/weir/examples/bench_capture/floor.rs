@@ -4,6 +4,7 @@
 //! parsing, no routing, and nobody waits for an answer.
 #![expect(unsafe_code, reason = "bare librdkafka calls are the point of it")]
 
+use crate::measure::Variant;
 use crate::shape::{self, CODEC, CONNECTIONS, PARTITIONS, REGIONS, SOURCE};
 use crate::weir_side::{producer_config, settings};
 use rdkafka_sys as sys;
@@ -26,10 +27,10 @@ struct Floor {
 
 /// Answers `run SECONDS` with entries and seconds.
 pub(crate) fn run(words: &[&str]) {
-    let (bootstrap, is_bare, shape, table) =
-        (words[0], words[1] == "bare", words[2].parse().unwrap(), words[3]);
-    let batches = (0..CONNECTIONS * REGIONS).map(|region| batch(shape, table, region, is_bare)).collect();
-    let mut floor = Floor::start(bootstrap, is_bare, table, batches);
+    let (bootstrap, variant, shape, table) =
+        (words[0], Variant::of(words[1]), words[2].parse().unwrap(), words[3]);
+    let batches = (0..CONNECTIONS * REGIONS).map(|region| batch(shape, table, region, variant)).collect();
+    let mut floor = Floor::start(bootstrap, variant, table, batches);
     println!("ready");
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
@@ -40,18 +41,18 @@ pub(crate) fn run(words: &[&str]) {
 }
 
 /// What Weir makes of one call.
-fn batch(shape: usize, table: &str, region: usize, is_bare: bool) -> RecordBatch {
+fn batch(shape: usize, table: &str, region: usize, variant: Variant) -> RecordBatch {
     let frame = shape::frame(shape, table, region);
     let call = parse_call(&frame.bytes[4..]).unwrap();
     let request = ReplicateRequest::parse(call.param, call.cell_block, CODEC).unwrap();
     let mut batch = RecordBatch::default();
-    Capture::new(settings(is_bare)).route(SOURCE, &request, &mut batch).unwrap();
+    Capture::new(settings(variant)).route(SOURCE, &request, &mut batch).unwrap();
     batch
 }
 
 impl Floor {
-    fn start(bootstrap: &str, is_bare: bool, table: &str, batches: Vec<RecordBatch>) -> Self {
-        let client = producer_config(bootstrap, is_bare).client().unwrap();
+    fn start(bootstrap: &str, variant: Variant, table: &str, batches: Vec<RecordBatch>) -> Self {
+        let client = producer_config(bootstrap, variant).client().unwrap();
         let name = std::ffi::CString::new(table).unwrap();
         // SAFETY: plain use of librdkafka as its header says; the configuration is taken over by the client.
         unsafe {

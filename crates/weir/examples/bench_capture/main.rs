@@ -31,7 +31,7 @@ const HELP: &str = "cargo x bench capture [OPTIONS]
   --seconds N              of each saturating run, and of each run at half load (default 6)
   --runs N                 of each system and cell (default 3)
   --cell NAME              only this cell: 100B, 5x100B, 1KiB
-  --also-bare              also both systems without record headers, uncompressed: what those cost
+  --also-bare              both systems also without compression, and without compression and headers
   --only-weir              no floor: for profiling
 ";
 
@@ -61,7 +61,7 @@ fn drive(options: &[&str]) {
         systems.push(System::FLOOR);
     }
     if options.contains(&"--also-bare") {
-        systems.extend([System::WEIR_BARE, System::FLOOR_BARE]);
+        systems.extend(System::BARER);
     }
     let shapes: Vec<usize> = (0..shape::SHAPES.len())
         .filter(|shape| after("--cell").is_none_or(|name| *name == shape::SHAPES[*shape].name))

@@ -13,21 +13,55 @@ use std::collections::BTreeMap;
 pub(crate) struct System {
     pub(crate) name: &'static str,
     role: &'static str,
-    is_bare: bool,
+    variant: Variant,
 }
 
 impl System {
-    pub(crate) const WEIR: Self = Self { name: "weir", role: "weir", is_bare: false };
-    pub(crate) const FLOOR: Self = Self { name: "rdkafka-produce", role: "floor", is_bare: false };
-    pub(crate) const WEIR_BARE: Self = Self { name: "weir-bare", role: "weir", is_bare: true };
-    pub(crate) const FLOOR_BARE: Self = Self { name: "rdkafka-produce-bare", role: "floor", is_bare: true };
+    /// Weir with its defaults, and the floor with the same.
+    pub(crate) const WEIR: Self = Self { name: "weir", role: "weir", variant: Variant::Default };
+    pub(crate) const FLOOR: Self = Self { name: "rdkafka-produce", role: "floor", variant: Variant::Default };
+
+    /// Both again without compression, and without compression and headers.
+    pub(crate) const BARER: [Self; 4] = [
+        Self { name: "weir-plain", role: "weir", variant: Variant::Plain },
+        Self { name: "rdkafka-produce-plain", role: "floor", variant: Variant::Plain },
+        Self { name: "weir-bare", role: "weir", variant: Variant::Bare },
+        Self { name: "rdkafka-produce-bare", role: "floor", variant: Variant::Bare },
+    ];
 
     fn start(self, target: &Target<'_>, shape: usize) -> (Child, String) {
-        let bare = if self.is_bare { "bare" } else { "default" };
         let shape = shape.to_string();
-        let mut child = Child::start(&[self.role, &target.bootstrap, bare, &shape, &target.topic]);
+        let mut child =
+            Child::start(&[self.role, &target.bootstrap, self.variant.word(), &shape, &target.topic]);
         let line = child.line();
         (child, line)
+    }
+}
+
+/// How Weir and the floor are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    /// As Weir is when nothing is said: LZ4, one header.
+    Default,
+    /// One header, no compression.
+    Plain,
+    /// Neither.
+    Bare,
+}
+
+impl Variant {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Plain => "plain",
+            Self::Bare => "bare",
+        }
+    }
+
+    /// Reads the word.
+    pub(crate) fn of(word: &str) -> Self {
+        let all = [Self::Default, Self::Plain, Self::Bare];
+        all.into_iter().find(|variant| variant.word() == word).expect("one of three words")
     }
 }
 

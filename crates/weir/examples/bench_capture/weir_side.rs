@@ -1,5 +1,6 @@
 //! The child that is Weir: the server, routing and producer of `weir run` with its defaults, without ZooKeeper.
 
+use crate::measure::Variant;
 use crate::shape::SOURCE;
 use crate::stages::{Clocks, TimedHandler, TimedLog, parse_us};
 use std::io::BufRead as _;
@@ -13,31 +14,34 @@ use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_model::{TopicNaming, limits};
 use weir_runtime::budget::Budget;
 
-/// The producer's settings: Weir's defaults, or neither headers nor compression.
-pub(crate) fn producer_config(bootstrap: &str, is_bare: bool) -> ProducerConfig {
+/// The producer's settings.
+pub(crate) fn producer_config(bootstrap: &str, variant: Variant) -> ProducerConfig {
     let defaults = ProducerConfig::new(bootstrap);
-    if is_bare { ProducerConfig { compression: "none".to_owned(), ..defaults } } else { defaults }
+    match variant {
+        Variant::Default => defaults,
+        Variant::Plain | Variant::Bare => ProducerConfig { compression: "none".to_owned(), ..defaults },
+    }
 }
 
 /// The routing's settings: everything, topic = table.
-pub(crate) fn settings(is_bare: bool) -> Settings {
-    Settings { headers: !is_bare, ..Settings::everything(TopicNaming::new("", "").unwrap()) }
+pub(crate) fn settings(variant: Variant) -> Settings {
+    Settings { headers: variant != Variant::Bare, ..Settings::everything(TopicNaming::new("", "").unwrap()) }
 }
 
 /// Prints its port, then answers `stages` and `parse SHAPE` until its input ends.
 pub(crate) fn run(words: &[&str]) {
-    let (bootstrap, is_bare) = (words[0], words[1] == "bare");
+    let (bootstrap, variant) = (words[0], Variant::of(words[1]));
     // As `weir run` has it.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let clocks = Arc::new(Clocks::default());
     let server = runtime.block_on(async {
-        let producer = Producer::start(producer_config(bootstrap, is_bare)).unwrap();
+        let producer = Producer::start(producer_config(bootstrap, variant)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let parts = Parts {
             name: "bench".to_owned(),
             source: SOURCE,
             peer_id: SOURCE,
-            settings: settings(is_bare),
+            settings: settings(variant),
             frame_bytes_max: limits::FRAME_BYTES_MAX,
             answer_margin_percent: 25,
             creator: None,
