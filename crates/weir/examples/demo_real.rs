@@ -69,8 +69,10 @@ fn main() -> ExitCode {
     let mut process =
         Process::start("weir", &weir.display().to_string(), &run, &folder.path().join("weir.log"));
     process.wait_for("ready");
-    let added =
-        Command::new(&weir).args(["--config", &file, "peer", "add", "--table", "message"]).output().unwrap();
+    let added = Command::new(&weir)
+        .args(["--config", &file, "peer", "add", "--table", "message:f"])
+        .output()
+        .unwrap();
     assert!(added.status.success(), "{}", String::from_utf8_lossy(&added.stderr));
     println!(
         "\nopen      http://127.0.0.1:{console}/\nlook at   one real region server, the table and its topic; a real \

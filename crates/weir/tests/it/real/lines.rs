@@ -21,7 +21,7 @@ fn the_matrix_of_lines() {
         let config = config_of(&kafka.bootstrap(), &hbase.zookeeper());
         let mut weir = Weir::new(&format!("{config}[capture.main.topic]\nprefix = \"{prefix}\"\n"));
         weir.start();
-        let (code, said) = weir.try_command(&["peer", "add", "--table", "t"]);
+        let (code, said) = weir.try_command(&["peer", "add", "--table", "t:f"]);
         if line.is_first() {
             assert_eq!(code, Some(1), "{}: {said}", line.version());
             tool.run(&format!("peer-add weir {}", hbase.cluster_key("/weir/weir")));

@@ -63,9 +63,19 @@ fn a_peer_that_points_elsewhere(rig: &mut Rig) {
 fn no_zookeeper(rig: &mut Rig) {
     let nobody = format!("127.0.0.1:{}", free_port());
     let good = rig.hbase.zookeeper();
-    for (section, code, words) in [
-        (format!("zookeeper = \"{nobody}\""), 5, "W-ZOOKEEPER-UNREACHABLE"),
-        (format!("zookeeper = \"{good}\"\nznode-parent = \"/nothing\""), 3, "is znode-parent right?"),
+    for (section, code, words, mend) in [
+        (
+            format!("zookeeper = \"{nobody}\""),
+            5,
+            "W-ZOOKEEPER-UNREACHABLE",
+            "mend: start ZooKeeper; or set capture.main.zookeeper",
+        ),
+        (
+            format!("zookeeper = \"{good}\"\nznode-parent = \"/nothing\""),
+            3,
+            "is znode-parent right?",
+            "mend: set capture.main.znode-parent",
+        ),
     ] {
         let text = format!(
             "[log]\nbootstrap = [\"{}\"]\n[capture.main]\n{section}\nlisten = \"127.0.0.1:0\"\n[console]\nlisten = \"127.0.0.1:CONSOLE\"\n",
@@ -79,7 +89,7 @@ fn no_zookeeper(rig: &mut Rig) {
         }
         let (got, report) = weir.check();
         assert!(
-            got == Some(1) && report.contains("WRONG  capture.main") && report.contains("mend: set"),
+            got == Some(1) && report.contains("WRONG  capture.main") && report.contains(mend),
             "{report}"
         );
     }
@@ -96,7 +106,9 @@ fn no_kafka_at_start(rig: &mut Rig) {
     assert!(weir.get("/board").contains("W-KAFKA-UNREACHABLE"), "{}", weir.get("/board"));
     let (code, report) = weir.check();
     assert!(
-        code == Some(1) && report.contains("WRONG  log:") && report.contains("mend: set log.bootstrap"),
+        code == Some(1)
+            && report.contains("WRONG  log:")
+            && report.contains("mend: start the brokers; or set log.bootstrap"),
         "{report}"
     );
     rig.kafka.restart();

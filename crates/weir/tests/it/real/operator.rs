@@ -261,7 +261,7 @@ fn planted_mistakes_are_named(weir: &Weir, kafka: &Kafka, hbase: &HBase, tool: &
     assert_has(
         &report,
         &[
-            "min.insync.replicas is 2, but there are only 1 replicas",
+            "min.insync.replicas is 2, but replicas are 1",
             "--entity-name hbase.p.wal --add-config min.insync.replicas=1",
             "max.message.bytes is 100000, less than log.part-size",
             "--add-config max.message.bytes=922624",
