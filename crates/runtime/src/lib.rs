@@ -5,3 +5,5 @@
 pub mod budget;
 pub mod drain;
 pub mod log;
+pub mod offset_map;
+pub mod window;
