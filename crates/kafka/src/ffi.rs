@@ -4,6 +4,8 @@
 //! record's opaque is a pointer to its [`Flight`], which is freed when `left` reaches zero.
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
 
+pub(crate) mod consumer;
+
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -99,9 +101,14 @@ pub(crate) fn with_flight(flight: Box<Flight>, launch: impl FnOnce(*mut Flight, 
 /// One message to produce: ranges were resolved to slices of the flight's arena.
 pub(crate) struct Message<'a> {
     pub(crate) partition: i32,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
     pub(crate) timestamp_ms: i64,
+}
+
+/// Bytes as librdkafka wants them: none is null, and empty is not.
+fn pointer(bytes: Option<&[u8]>) -> *mut c_void {
+    bytes.map_or(ptr::null_mut(), |bytes| bytes.as_ptr().cast::<c_void>().cast_mut())
 }
 
 impl Handle {
@@ -172,10 +179,10 @@ impl Handle {
                 .iter()
                 .map(|message| sys::rd_kafka_message_t {
                     partition: message.partition,
-                    payload: message.value.as_ptr().cast::<c_void>().cast_mut(),
-                    len: message.value.len(),
-                    key: message.key.as_ptr().cast::<c_void>().cast_mut(),
-                    key_len: message.key.len(),
+                    payload: pointer(message.value),
+                    len: message.value.map_or(0, <[u8]>::len),
+                    key: pointer(message.key),
+                    key_len: message.key.map_or(0, <[u8]>::len),
                     _private: flight.cast(),
                     ..empty
                 })
@@ -208,7 +215,7 @@ impl Handle {
         topic: &Topic,
         flight: *mut Flight,
         message: &Message<'_>,
-        headers: impl Iterator<Item = (&'h str, &'h [u8])>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) {
         use sys::rd_kafka_vtype_t as Kind;
         // SAFETY: zeroed unions of plain data; each entry sets the member that its type names. Header names and
@@ -220,14 +227,14 @@ impl Handle {
                     list,
                     name.as_ptr().cast(),
                     name.len().cast_signed(),
-                    value.as_ptr().cast(),
-                    value.len().cast_signed(),
+                    pointer(value),
+                    value.map_or(0, <[u8]>::len).cast_signed(),
                 );
             }
             let entry = |kind: Kind| sys::rd_kafka_vu_t { vtype: kind, ..std::mem::zeroed() };
-            let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
-                ptr: bytes.as_ptr().cast::<c_void>().cast_mut(),
-                size: bytes.len(),
+            let memory = |bytes: Option<&[u8]>| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+                ptr: pointer(bytes),
+                size: bytes.map_or(0, <[u8]>::len),
             };
             let mut parts = [
                 entry(Kind::RD_KAFKA_VTYPE_RKT),

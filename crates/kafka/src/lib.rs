@@ -1,7 +1,7 @@
 //! The log port on Apache Kafka, over librdkafka.
 //!
 //! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
-//! [`reader`] reads topics, [`topics`] looks at and creates them, [`embedded`] is a log inside the process.
+//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`topics`] looks at and creates them, [`embedded`] is a log inside the process.
 
 pub mod embedded;
 mod ffi;
@@ -10,4 +10,5 @@ pub mod partition;
 pub mod parts;
 pub mod producer;
 pub mod reader;
+pub mod source;
 pub mod topics;

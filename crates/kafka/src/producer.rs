@@ -275,7 +275,8 @@ fn place(batch: &RecordBatch, topics: &[Arc<Topic>]) -> Placed {
     let (mut last_key, mut last_topic, mut last_partition) = (&[][..], u16::MAX, -1);
     let mut sorted = true;
     for (record, index) in batch.records.iter().zip(0u32..) {
-        let key = batch.bytes(&record.key);
+        // Without a key there is no order to keep; all of them go the way of the empty key.
+        let key = batch.optional(&record.key).unwrap_or_default();
         if record.topic != last_topic || key != last_key {
             let partition_count =
                 topics.get(usize::from(record.topic)).map_or(1, |topic| topic.partition_count);
@@ -306,10 +307,10 @@ fn launch(
         for (topic_index, partition, index) in placed {
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
-            let (key, value) = (batch.bytes(&record.key), batch.bytes(&record.value));
+            let (key, value) = (batch.optional(&record.key), batch.optional(&record.value));
             let message =
                 |value| Message { partition: *partition, key, value, timestamp_ms: record.timestamp_ms };
-            let is_cut = value.len() > part_bytes_max;
+            let is_cut = value.is_some_and(|value| value.len() > part_bytes_max);
             if record.headers.is_empty() && !is_cut {
                 if run_topic != *topic_index {
                     handle.produce_run(&topics[usize::from(run_topic)], pointer, &run);
@@ -326,16 +327,16 @@ fn launch(
             }
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
-                .map(|header| (header.name, batch.bytes(&header.value)));
+                .map(|header| (&*header.name, batch.optional(&header.value)));
             if is_cut {
-                for (part, bytes) in parts::cut(value, part_bytes_max) {
+                for (part, bytes) in parts::cut(value.unwrap_or_default(), part_bytes_max) {
                     let text = part.header();
-                    let mut all: Vec<(&str, &[u8])> = Vec::with_capacity(record.headers.len() + 1);
+                    let mut all: Vec<(&str, Option<&[u8]>)> = Vec::with_capacity(record.headers.len() + 1);
                     for (name, value) in headers.clone() {
                         all.push((name, value));
                     }
-                    all.push((parts::HEADER, text.as_bytes()));
-                    handle.produce_one(topic, pointer, &message(bytes), all.into_iter());
+                    all.push((parts::HEADER, Some(text.as_bytes())));
+                    handle.produce_one(topic, pointer, &message(Some(bytes)), all.into_iter());
                 }
             } else {
                 handle.produce_one(topic, pointer, &message(value), headers);

@@ -47,6 +47,26 @@ impl Budget {
         Taken { _permit: permit }
     }
 
+    /// Takes what there is of `bytes` at once, down to nothing: for bytes that are in memory already. Whoever calls it
+    /// looks at [`Budget::is_spent`] first, so that the bound is passed by one batch at most.
+    #[must_use]
+    pub fn take_what_is_left(&self, bytes: usize) -> Taken {
+        let mut units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        loop {
+            units = units.min(u32::try_from(self.units.available_permits()).unwrap_or(u32::MAX));
+            // Another taker may have been faster; each turn asks for less, and nothing is always there.
+            if let Ok(permit) = Arc::clone(&self.units).try_acquire_many_owned(units) {
+                return Taken { _permit: permit };
+            }
+        }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.units.available_permits() == 0
+    }
+
     /// Bytes in flight now.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
@@ -96,6 +116,18 @@ mod tests {
         assert_eq!(budget.used_bytes(), budget.bytes_max());
         drop(giant);
         assert_eq!((budget.used_bytes(), budget.waiting_count()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_in_memory_already_takes_what_is_left_and_spends_the_budget() {
+        let budget = Budget::new(10 * 1024);
+        let first = budget.take_what_is_left(9 * 1024);
+        let second = budget.take_what_is_left(5 * 1024);
+        assert_eq!((budget.is_spent(), budget.used_bytes()), (true, 10 * 1024));
+        drop(first);
+        assert_eq!((budget.is_spent(), budget.used_bytes()), (false, 1024));
+        drop(second);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[tokio::test]

@@ -153,6 +153,7 @@ fn take_varint(body: &mut &[u8]) -> Result<u64, MapError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one range of offsets is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

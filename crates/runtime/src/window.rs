@@ -144,6 +144,7 @@ impl Window {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one range of offsets is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -1,0 +1,9 @@
+//! The keyed runtime over a log in memory, on a clock that jumps.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+
+mod judge;
+mod lanes;
+mod rebalance;
+mod retry;
+mod schedule;
