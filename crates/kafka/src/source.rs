@@ -3,12 +3,12 @@
 //! A rebalance is only noted when librdkafka tells it, and acted on from the poller's loop: until then librdkafka
 //! fetches nothing for the whole assignment, so the drain is short. Commits are ours alone.
 
-use crate::ffi::consumer::{self, PartitionQueue, QueueError};
+use crate::ffi::consumer::{self, CommitAnswer, CommitQueue, PartitionQueue, QueueError};
 use crate::producer::fault_of;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
@@ -162,7 +162,6 @@ impl SourceConfig {
 enum Noted {
     Assign(Vec<Place>),
     Revoke(Vec<Place>),
-    Committed(KafkaResult<()>, Vec<Place>),
 }
 
 #[derive(Default)]
@@ -197,14 +196,6 @@ impl ConsumerContext for Context {
             self.note(Noted::Revoke(places(list)));
         }
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        // One partition's refusal is not told by the result as a whole.
-        let refused =
-            consumer::errors(offsets).into_iter().find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
-        let result = result.and(refused.map_or(Ok(()), |code| Err(KafkaError::ConsumerCommit(code.into()))));
-        self.note(Noted::Committed(result, places(offsets)));
-    }
 }
 
 fn places(list: &TopicPartitionList) -> Vec<Place> {
@@ -238,6 +229,9 @@ pub struct KafkaSource {
     /// Assigned by the group, and their commits are not known yet.
     unread: Vec<Place>,
     errors: Vec<(Place, QueueError)>,
+    /// Commits that were refused before they were sent.
+    refused: Vec<CommitAnswer>,
+    commits: Option<CommitQueue>,
     consumer: Option<BaseConsumer<Context>>,
 }
 
@@ -251,6 +245,8 @@ impl KafkaSource {
             queues: HashMap::new(),
             unread: Vec::new(),
             errors: Vec::new(),
+            refused: Vec::new(),
+            commits: None,
             consumer: None,
         }
     }
@@ -315,10 +311,6 @@ impl KafkaSource {
                 let is_lost = self.consumer.as_ref().is_some_and(BaseConsumer::assignment_lost);
                 events.push(if is_lost { Event::Lost(places) } else { Event::Revoked(places) });
             }
-            Noted::Committed(Ok(()), places) => events.push(Event::Committed(places)),
-            Noted::Committed(Err(error), places) => {
-                events.push(Event::CommitFailed(places, trouble(&error, "commit")));
-            }
         }
     }
 
@@ -362,6 +354,7 @@ impl LogSource for KafkaSource {
         }
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(wrong)?;
+        self.commits = Some(CommitQueue::new(consumer.client().native_ptr(), &wake));
         (self.wake, self.consumer) = (wake, Some(consumer));
         Ok(())
     }
@@ -401,6 +394,10 @@ impl LogSource for KafkaSource {
         if !self.unread.is_empty() {
             self.assign(events);
         }
+        let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
+        for answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
+            on_answer(answer, events);
+        }
         for (place, error) in std::mem::take(&mut self.errors) {
             events.push(queue_trouble(place, &error));
         }
@@ -417,20 +414,26 @@ impl LogSource for KafkaSource {
     }
 
     fn commit(&mut self, commits: &[Commit]) {
-        let Some(consumer) = self.consumer.as_ref() else { return };
-        if let Err(error) = consumer.commit(&Self::commit_list(commits), CommitMode::Async) {
-            let places = commits.iter().map(|commit| commit.place.clone()).collect();
-            consumer.context().note(Noted::Committed(Err(error), places));
+        let Some(queue) = &self.commits else { return };
+        if let Err(code) = queue.commit(&Self::commit_list(commits)) {
+            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
+            self.refused.push(CommitAnswer { code, places });
             self.wake.wake();
         }
     }
 
-    fn commit_and_wait(&mut self, commits: &[Commit], _wait_max: Duration) -> Result<(), Fault> {
+    fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
         let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
-        // librdkafka answers within `socket.timeout.ms`, and at once when the coordinator is away.
-        consumer
-            .commit(&Self::commit_list(commits), CommitMode::Sync)
-            .map_err(|error| trouble(&error, "commit"))
+        // A queue of its own: librdkafka's own waiting commit has no limit.
+        let queue = CommitQueue::new(consumer.client().native_ptr(), &self.wake);
+        let refused = |code: Code| trouble(&KafkaError::ConsumerCommit(code.into()), "commit");
+        queue.commit(&Self::commit_list(commits)).map_err(refused)?;
+        let Some(answer) = queue.answer(wait_max) else {
+            return Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
+        };
+        let codes = std::iter::once(answer.code).chain(answer.places.iter().map(|(_, code)| *code));
+        let wrong = codes.into_iter().find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+        wrong.map_or(Ok(()), |code| Err(refused(code)))
     }
 
     fn release(&mut self, places: &[Place]) {
@@ -444,6 +447,7 @@ impl LogSource for KafkaSource {
 
     fn close(&mut self) {
         self.queues.clear();
+        self.commits = None;
         if let Some(consumer) = self.consumer.take() {
             consumer.context().is_closing.store(true, Ordering::Release);
             // Leaves the group.
@@ -455,6 +459,23 @@ impl LogSource for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// What a commit's answer means for each of its partitions.
+fn on_answer(answer: CommitAnswer, events: &mut Vec<Event>) {
+    let is_fine = |code: Code| code == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let (fine, refused): (Vec<_>, Vec<_>) =
+        answer.places.into_iter().partition(|(_, code)| is_fine(answer.code) && is_fine(*code));
+    if let Some((place, code)) = refused.first() {
+        let code = if is_fine(answer.code) { *code } else { answer.code };
+        let error = KafkaError::ConsumerCommit(code.into());
+        let fault = Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "commit", place.to_string());
+        let places = refused.iter().map(|(place, _)| place.clone()).collect();
+        events.push(Event::CommitFailed(places, fault.caused_by(error)));
+    }
+    if !fine.is_empty() {
+        events.push(Event::Committed(fine.into_iter().map(|(place, _)| place).collect()));
     }
 }
 

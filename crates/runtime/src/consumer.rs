@@ -347,6 +347,16 @@ impl Running {
         self.budget.used_bytes()
     }
 
+    /// Adds this consumer's metrics to a registry, under the label `subscription`. They are read at each scrape.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry, subscription: &str) {
+        registry.register_collector(Box::new(crate::meter::Meter {
+            subscription: subscription.to_owned(),
+            stats: Arc::clone(&self.stats),
+            health: Arc::clone(&self.health),
+            budget: self.budget.clone(),
+        }));
+    }
+
     /// Resolves when the consumer has ended by itself.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! A partition's own queue: read in batches without waiting, with a call when it becomes non-empty.
+//! A partition's own queue, read in batches without waiting, and the queue of commits' answers; both ring a bell when
+//! they become non-empty.
 //!
 //! A message of librdkafka is a view into a whole fetch response. It is copied out into an arena of the batch at once,
 //! so that one unfinished record pins one batch and not 50 MiB.
@@ -6,11 +7,12 @@
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use sys::rd_kafka_resp_err_t as Code;
 use weir_runtime::budget::{Budget, Taken};
 use weir_runtime::record::{Header, Place, Record};
@@ -244,8 +246,75 @@ pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
         .collect()
 }
 
-/// The error of each element of a list, in order.
-pub(crate) fn errors(list: &TopicPartitionList) -> Vec<Code> {
-    // SAFETY: as `metadata`.
-    (0..list.count()).map(|index| unsafe { (*(*list.ptr()).elems.add(index)).err }).collect()
+/// Where the answers to commits arrive. `rd_kafka_commit` alone answers only those who set a C callback
+/// (`rd_kafka_cgrp_propagate_commit_result`), whatever events are enabled.
+pub(crate) struct CommitQueue {
+    client: *mut sys::rd_kafka_t,
+    queue: *mut sys::rd_kafka_queue_t,
+    // Held for the callback, which has its address.
+    _bell: Box<Bell>,
+}
+
+// SAFETY: as `PartitionQueue`.
+unsafe impl Send for CommitQueue {}
+
+/// One commit's answer: what the request as a whole met, and each partition.
+pub(crate) struct CommitAnswer {
+    pub(crate) code: Code,
+    pub(crate) places: Vec<(Place, Code)>,
+}
+
+impl CommitQueue {
+    /// `client` is a live consumer that outlives the queue.
+    pub(crate) fn new(client: *mut sys::rd_kafka_t, wake: &Wake) -> Self {
+        let bell = Box::new(Bell { is_ready: AtomicBool::new(false), wake: wake.clone() });
+        // SAFETY: as `PartitionQueue::split`.
+        let queue = unsafe {
+            let queue = sys::rd_kafka_queue_new(client);
+            let opaque: *const Bell = &raw const *bell;
+            sys::rd_kafka_queue_cb_event_enable(queue, Some(ring), opaque.cast_mut().cast());
+            queue
+        };
+        Self { client, queue, _bell: bell }
+    }
+
+    /// Begins a commit; its answer comes later.
+    pub(crate) fn commit(&self, list: &TopicPartitionList) -> Result<(), Code> {
+        // SAFETY: client and queue are alive; the list is copied.
+        let code =
+            unsafe { sys::rd_kafka_commit_queue(self.client, list.ptr(), self.queue, None, ptr::null_mut()) };
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
+    }
+
+    /// The next answer, if it comes in time; 0 does not wait.
+    pub(crate) fn answer(&self, wait_max: Duration) -> Option<CommitAnswer> {
+        let wait_ms = c_int::try_from(wait_max.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the event is ours until destroyed; its list is read before that.
+        unsafe {
+            let event = sys::rd_kafka_queue_poll(self.queue, wait_ms);
+            if event.is_null() {
+                return None;
+            }
+            let list = sys::rd_kafka_event_topic_partition_list(event);
+            let count = if list.is_null() { 0 } else { usize::try_from((*list).cnt).unwrap_or_default() };
+            let places = (0..count).map(|index| {
+                let element = &*(*list).elems.add(index);
+                let topic = CStr::from_ptr(element.topic).to_string_lossy();
+                (Place::new(&topic, element.partition), element.err)
+            });
+            let answer = CommitAnswer { code: sys::rd_kafka_event_error(event), places: places.collect() };
+            sys::rd_kafka_event_destroy(event);
+            Some(answer)
+        }
+    }
+}
+
+impl Drop for CommitQueue {
+    fn drop(&mut self) {
+        // SAFETY: as `PartitionQueue`.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
 }

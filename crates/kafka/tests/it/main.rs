@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod consumer;
 mod embedded;
 mod topics;

@@ -105,6 +105,35 @@ async fn records_without_a_key_wait_for_nobody() {
     running.stop(Duration::ZERO).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn every_stage_is_counted_in_the_registry() {
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, 100, 10);
+    let running = Consumer::new(log.source("g", &["t"]))
+        .start_in_task(|record: Record| async move {
+            if record.attempt == 1 && record.offset == 3 { Outcome::failed("once") } else { Outcome::Done }
+        })
+        .unwrap();
+    let mut registry = prometheus_client::registry::Registry::default();
+    running.register(&mut registry, "orders");
+    until("all are committed", || log.committed("g", "t", 0).is_some_and(|(offset, _)| offset == 100)).await;
+    until("that is known", || running.health().partitions[0].committed == Some(100)).await;
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "consumer_records_received_total{subscription=\"orders\"} 100",
+        "consumer_records_done_total{subscription=\"orders\"} 100",
+        "consumer_attempts_failed_total{subscription=\"orders\"} 1",
+        "consumer_attempts_retried_total{subscription=\"orders\"} 1",
+        "consumer_bytes_in_flight{subscription=\"orders\"} 0.0",
+        "consumer_partition_pending{subscription=\"orders\",topic=\"t\",partition=\"0\"} 0.0",
+        "consumer_partition_committed{subscription=\"orders\",topic=\"t\",partition=\"0\"} 100.0",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    running.stop(Duration::ZERO).await.unwrap();
+}
+
 /// Parallel Consumer stops the whole assignment here; Decaton the partition's threads.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_hangs_holds_its_own_partitions_window_and_nothing_else() {
