@@ -1,8 +1,9 @@
 //! The log port on Apache Kafka, over librdkafka.
 //!
 //! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
-//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`topics`] looks at and creates them, [`embedded`] is a log inside the process.
+//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`topics`] looks at and creates them, [`aside`] deals with dead letters, [`embedded`] is a log inside the process.
 
+pub mod aside;
 pub mod embedded;
 mod ffi;
 mod known_topics;

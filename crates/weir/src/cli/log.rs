@@ -33,6 +33,7 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    Aside(super::aside::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -68,6 +69,7 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         Command::Topics => topics(&load::file(file)?),
         Command::Tail(tail) => tail.run(&load::file(file)?),
         Command::Decode { file, form } => decode(file, *form),
+        Command::Aside(arguments) => super::aside::run(file, arguments),
     }
 }
 
