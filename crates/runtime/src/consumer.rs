@@ -8,6 +8,7 @@
 
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
+use crate::flow::Flow;
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
@@ -42,6 +43,7 @@ pub struct Consumer {
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
     seed: u64,
+    flow: Flow,
 }
 
 impl Consumer {
@@ -61,6 +63,7 @@ impl Consumer {
             retry: RetryPolicy::default(),
             dead_letters: None,
             seed: u64::from(std::process::id()),
+            flow: Flow::default(),
         }
     }
 
@@ -124,6 +127,13 @@ impl Consumer {
     #[must_use]
     pub fn dead_letters(mut self, letters: DeadLetters) -> Self {
         self.dead_letters = Some(letters);
+        self
+    }
+
+    /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
+    #[must_use]
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
         self
     }
 
@@ -237,7 +247,7 @@ impl Consumer {
     fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
         let wake = Wake::default();
         let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
-        let orders = Arc::new(Mutex::new(Orders::default()));
+        let orders = Arc::new(Mutex::new(Orders { flow: Some(self.flow), ..Orders::default() }));
         let terms = Arc::new(Terms {
             retry: self.retry,
             dead_letters: self.dead_letters,
@@ -339,6 +349,15 @@ impl Running {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Takes from the log as this says from now on. Nothing is drained.
+    ///
+    /// # Panics
+    /// Never: nothing panics under this lock.
+    pub fn flow(&self, flow: Flow) {
+        self.orders.lock().expect("no panic under this lock").flow = Some(flow);
+        self.wake.wake();
     }
 
     /// Bytes of records in flight.

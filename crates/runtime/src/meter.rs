@@ -27,11 +27,12 @@ struct Partition {
 type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 type Gauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 
-const COUNTERS: [Counter; 12] = [
+const COUNTERS: [Counter; 13] = [
     ("consumer_records_received", "Records that came from the log", |counts| counts.received),
     ("consumer_records_done", "Records that the handler called done", |counts| counts.done),
     ("consumer_records_skipped", "Records that the handler skipped", |counts| counts.skipped),
     ("consumer_records_spared", "Records that a predecessor had done", |counts| counts.spared),
+    ("consumer_records_ignored", "Records of ignored keys", |counts| counts.ignored),
     ("consumer_attempts_failed", "Attempts that failed", |counts| counts.failed),
     ("consumer_attempts_retried", "Further attempts", |counts| counts.retried),
     ("consumer_attempts_cancelled", "Attempts dropped with their partition", |counts| counts.cancelled),

@@ -1,6 +1,7 @@
 //! The poller's side of one partition: its window, what is committed, and what a predecessor had done.
 
 use crate::assignment::Assignment;
+use crate::flow::Bucket;
 use crate::health::PartitionHealth;
 use crate::offset_map;
 use crate::record::Place;
@@ -19,6 +20,8 @@ pub(crate) struct Partition {
     pub(crate) fault: Option<String>,
     /// Records that a window must have room for before it is fed again, so that a full one is not fed one by one.
     pub(crate) fetch_min: usize,
+    /// Its own rate.
+    pub(crate) bucket: Bucket,
     /// The commit on its way, and the last one that was answered.
     pub(crate) sent: Option<(i64, String)>,
     pub(crate) acked: Option<(i64, String)>,
@@ -47,6 +50,7 @@ impl Partition {
             assignment,
             fetch_min: (window.free() / 16).clamp(1, 64),
             window,
+            bucket: Bucket::new(now),
             is_leaving: false,
             fault: None,
             sent: None,

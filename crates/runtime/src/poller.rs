@@ -5,6 +5,7 @@
 
 use crate::assignment::Assignment;
 use crate::budget::Budget;
+use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
@@ -39,6 +40,8 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<Duration>,
     /// Stop because of this.
     pub(crate) fault: Option<Fault>,
+    /// Take as this says from now on.
+    pub(crate) flow: Option<Flow>,
 }
 
 pub(crate) struct Settings {
@@ -70,6 +73,8 @@ pub(crate) struct Poller {
     first: usize,
     commit_due: Instant,
     look_wait: Duration,
+    flow: Flow,
+    bucket: Bucket,
     is_stopping: bool,
     end: Option<Fault>,
     counts: Counts,
@@ -112,6 +117,8 @@ impl Poller {
             first: 0,
             commit_due,
             look_wait: LOOK_WAIT,
+            flow: Flow::default(),
+            bucket: Bucket::new(Instant::now()),
             is_stopping: false,
             end: None,
             counts: Counts::default(),
@@ -140,7 +147,7 @@ impl Poller {
         }
         self.events = events;
         let mut moved = self.drain(now);
-        let (fetched, is_held_back) = self.fetch();
+        let (fetched, is_held_back) = self.fetch(now);
         moved |= fetched;
         if now >= self.commit_due {
             self.commit();
@@ -174,6 +181,9 @@ impl Poller {
 
     fn obey(&mut self, now: Instant) {
         let mut orders = self.orders.lock().expect("no panic under this lock");
+        if let Some(flow) = orders.flow.take() {
+            self.flow = flow;
+        }
         let limit = match (orders.fault.take(), orders.stop.take()) {
             (Some(fault), _) => {
                 self.end.get_or_insert(fault);
@@ -346,7 +356,7 @@ impl Poller {
     }
 
     /// Moves records to the shards. Whether some were moved, and whether a window or the budget held some back.
-    fn fetch(&mut self) -> (bool, bool) {
+    fn fetch(&mut self, now: Instant) -> (bool, bool) {
         let (mut moved, mut is_held_back) = (false, false);
         let count = self.partitions.len();
         if count == 0 {
@@ -356,21 +366,26 @@ impl Poller {
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
-            if partition.is_leaving || partition.fault.is_some() {
+            if partition.is_leaving || partition.fault.is_some() || self.flow.is_paused {
                 continue;
             }
+            let rated = self.bucket.left(self.flow.rate, now);
+            let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
             let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
-            if room < partition.fetch_min || self.budget.is_spent() {
+            if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
                 is_held_back = true;
                 continue;
             }
+            let room = room.min(rated);
             self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
             if self.records.is_empty() {
                 continue;
             }
             moved = true;
             self.counts.received += self.records.len() as u64;
-            stage(partition, &mut self.records, &mut self.stages, &mut self.counts);
+            self.bucket.take(self.records.len());
+            partition.bucket.take(self.records.len());
+            stage(partition, &self.flow, &mut self.records, &mut self.stages, &mut self.counts);
             for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
                 if !stage.is_empty() {
                     let works = std::mem::take(stage);
@@ -406,6 +421,7 @@ impl Poller {
 /// Starts each record in the window and puts it on the stage of its shard.
 fn stage(
     partition: &mut Partition,
+    flow: &Flow,
     records: &mut Vec<Record>,
     stages: &mut [Vec<Work>],
     counts: &mut Counts,
@@ -415,6 +431,11 @@ fn stage(
         let slot = partition.start(record.offset);
         if partition.is_done_before(record.offset) {
             counts.spared += 1;
+            slot.finish();
+            continue;
+        }
+        if flow.ignores(record.key.as_ref()) {
+            counts.ignored += 1;
             slot.finish();
             continue;
         }

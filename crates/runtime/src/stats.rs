@@ -9,6 +9,8 @@ pub struct Counts {
     pub received: u64,
     /// Records that a predecessor had done, by the commit's metadata: not handled again.
     pub spared: u64,
+    /// Records of ignored keys.
+    pub ignored: u64,
     /// Records that a handler called done.
     pub done: u64,
     /// Records that a handler skipped.
@@ -34,14 +36,15 @@ pub struct Counts {
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub struct Stats {
-    counters: [AtomicU64; 12],
+    counters: [AtomicU64; 13],
 }
 
 impl Counts {
-    const fn list(self) -> [u64; 12] {
+    const fn list(self) -> [u64; 13] {
         [
             self.received,
             self.spared,
+            self.ignored,
             self.done,
             self.skipped,
             self.failed,
@@ -72,6 +75,7 @@ impl Stats {
         let [
             received,
             spared,
+            ignored,
             done,
             skipped,
             failed,
@@ -86,6 +90,7 @@ impl Stats {
         Counts {
             received,
             spared,
+            ignored,
             done,
             skipped,
             failed,
