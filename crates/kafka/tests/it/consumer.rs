@@ -9,6 +9,7 @@ use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
 use weir_testkit::engine::kafka::Kafka;
 
 mod kill;
+mod mock;
 mod real;
 
 const DEADLINE: Duration = Duration::from_secs(90);
