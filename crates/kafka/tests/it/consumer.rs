@@ -11,6 +11,7 @@ use weir_testkit::engine::kafka::Kafka;
 mod kill;
 mod mock;
 mod real;
+mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 

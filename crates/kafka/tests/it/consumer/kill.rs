@@ -73,6 +73,12 @@ impl Member {
         self.told.lock().unwrap().iter().filter(|told| told.0 == what).count()
     }
 
+    /// STOP or CONT.
+    pub(super) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
     /// kill -9; everything that it told.
     pub(super) fn kill9(mut self) -> Vec<Told> {
         self.child.kill().unwrap();

@@ -38,7 +38,7 @@ fn judged(judge: &Judge) -> impl Handler + use<> {
     }
 }
 
-async fn member(config: &SourceConfig, judge: &Judge) -> Running {
+pub(super) async fn member(config: &SourceConfig, judge: &Judge) -> Running {
     Consumer::new(KafkaSource::new(config.clone())).start(judged(judge)).await.unwrap()
 }
 
@@ -83,7 +83,7 @@ async fn three_members_restarted_one_by_one_lose_nothing_and_keep_each_keys_orde
 
 /// What a process told, checked: per key no offset is done twice or out of order, and none is begun before the one
 /// before it is done.
-fn check_order(told: &[Told]) {
+pub(super) fn check_order(told: &[Told]) {
     let mut open: BTreeMap<&str, i64> = BTreeMap::new();
     let mut last: BTreeMap<&str, i64> = BTreeMap::new();
     for (what, key, partition, offset) in told {
@@ -98,7 +98,7 @@ fn check_order(told: &[Told]) {
     }
 }
 
-fn done(told: &[Told]) -> BTreeSet<(i32, i64)> {
+pub(super) fn done(told: &[Told]) -> BTreeSet<(i32, i64)> {
     told.iter().filter(|told| told.0 == "done").map(|told| (told.2, told.3)).collect()
 }
 
