@@ -10,7 +10,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -260,6 +260,10 @@ impl KafkaSource {
             // Comes again with the next call.
             Err(error) => return events.push(Event::Trouble(trouble(&error, "read the group's commits"))),
         };
+        // One that is not known is not one that is not there: to start at the beginning, or the end, would be wrong.
+        if let Some(error) = answered.elements().iter().find_map(|element| element.error().err()) {
+            return events.push(Event::Trouble(trouble(&error, "read the group's commits")));
+        }
         let mut list = TopicPartitionList::new();
         let mut assigned = Vec::new();
         for (element, metadata) in answered.elements().iter().zip(consumer::metadata(&answered)) {
@@ -327,6 +331,15 @@ impl KafkaSource {
     }
 }
 
+/// Refusals that no waiting mends.
+const fn is_denied(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Error;
+    matches!(
+        code,
+        Error::GroupAuthorizationFailed | Error::TopicAuthorizationFailed | Error::ClusterAuthorizationFailed
+    )
+}
+
 fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
     Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", doing, "").caused_by(error.clone())
 }
@@ -369,6 +382,15 @@ impl LogSource for KafkaSource {
                     FaultKind::Config,
                     "W-KAFKA-REJECTED",
                     "stay in the group",
+                    &self.config.group,
+                );
+                events.push(Event::Ended(fault.caused_by(code.to_string())));
+            }
+            Some(Err(KafkaError::MessageConsumption(code))) if is_denied(code) => {
+                let fault = Fault::new(
+                    FaultKind::Denied,
+                    "W-KAFKA-DENIED",
+                    "consume in the group",
                     &self.config.group,
                 );
                 events.push(Event::Ended(fault.caused_by(code.to_string())));

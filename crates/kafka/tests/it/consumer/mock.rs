@@ -1,6 +1,8 @@
 //! The same on librdkafka's mock cluster: no JVM, so it runs with every check.
 
 use super::{numbered, until};
+use rdkafka::types::RDKafkaApiKey;
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::time::Duration;
 use weir_kafka::embedded::EmbeddedLog;
 use weir_kafka::producer::{Producer, ProducerConfig};
@@ -92,4 +94,16 @@ async fn commits_go_on_past_a_stuck_record_and_a_restart_repeats_that_one_alone(
     assert_eq!((counts.spared, counts.done, judge.repeated_count()), (597, 3, 0));
     assert_eq!(judge.attempts(&Place::new("t", 0), 0), 2);
     assert_eq!(judge.wrong(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_rights_ends_the_consumer_by_name() {
+    let log = EmbeddedLog::start(1).unwrap();
+    log.create_topic(&TopicName::new("t").unwrap(), 1, 1).unwrap();
+    let refused = [Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 3];
+    log.cluster().request_errors(RDKafkaApiKey::JoinGroup, &refused);
+    let mut running = member(&log, &Judge::default(), None).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.ended()).await.unwrap();
+    let fault = ended.unwrap_err();
+    assert_eq!((fault.code(), fault.about()), ("W-KAFKA-DENIED", "g"));
 }
