@@ -352,12 +352,14 @@ impl Running {
     }
 
     /// Takes from the log as this says from now on. Nothing is drained.
-    ///
-    /// # Panics
-    /// Never: nothing panics under this lock.
     pub fn flow(&self, flow: Flow) {
-        self.orders.lock().expect("no panic under this lock").flow = Some(flow);
-        self.wake.wake();
+        self.steering().flow(flow);
+    }
+
+    /// What changes this consumer from elsewhere.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        Steering { orders: Arc::clone(&self.orders), wake: self.wake.clone() }
     }
 
     /// Bytes of records in flight.
@@ -408,6 +410,24 @@ impl Running {
         if let Ok(mut orders) = self.orders.lock() {
             orders.stop = Some(drain_max);
         }
+        self.wake.wake();
+    }
+}
+
+/// Changes a running consumer from elsewhere. Clones change the same one; when it has ended they change nothing.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    orders: Arc<Mutex<Orders>>,
+    wake: Wake,
+}
+
+impl Steering {
+    /// Takes from the log as this says from now on. Nothing is drained.
+    ///
+    /// # Panics
+    /// Never: nothing panics under this lock.
+    pub fn flow(&self, flow: Flow) {
+        self.orders.lock().expect("no panic under this lock").flow = Some(flow);
         self.wake.wake();
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir_runtime::consumer::{Consumer, Running};
 use weir_runtime::flow::Flow;
+use weir_runtime::flow_file::FlowFile;
 use weir_runtime::record::Record;
 use weir_runtime::testing::MemoryLog;
 
@@ -81,4 +82,37 @@ async fn records_of_ignored_keys_are_finished_without_a_handler_until_the_key_is
     fill(&log, 10, 10);
     until("all of the next are done", || judge.done_count() == 90).await;
     running.stop(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_in_a_watched_file_holds_without_a_restart_and_a_wrong_file_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flow.properties");
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, 10, 10);
+    let judge = Judge::default();
+    let running = start(&log, &judge, Flow::default());
+    assert!(FlowFile::follow(&path, running.steering()).await.is_err(), "there is no file");
+    std::fs::write(&path, "paused = maybe").unwrap();
+    let fault = FlowFile::follow(&path, running.steering()).await.unwrap_err();
+    assert!(fault.chain().contains("line 1: paused is"), "{}", fault.chain());
+    until("the first are done", || judge.done_count() == 10).await;
+
+    std::fs::write(&path, "ignored-keys = k3").unwrap();
+    let _file = FlowFile::follow(&path, running.steering()).await.unwrap();
+    fill(&log, 10, 10);
+    until("all but one are done", || judge.done_count() == 19 && running.counts().ignored == 1).await;
+    // A wrong file, then a right one: of the wrong one nothing holds, although its first line is right.
+    std::fs::write(&path, "ignored-keys = k4\nno-such = 1").unwrap();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    fill(&log, 10, 10);
+    until("all but one are done", || judge.done_count() == 28 && running.counts().ignored == 2).await;
+    std::fs::write(&path, "").unwrap();
+    // Until it is seen, k3 is ignored still.
+    let seen = || {
+        log.put("t", Record::new("t", "k3").with_key("k3"));
+        judge.done_count() > 28
+    };
+    until("the key is handled again", seen).await;
+    running.stop(Duration::from_secs(1)).await.unwrap();
 }
