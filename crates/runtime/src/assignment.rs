@@ -9,7 +9,6 @@ use tokio::time::Instant;
 /// A record that has failed and is not done yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trouble {
-    pub(crate) lane: u64,
     pub(crate) attempt: u32,
     pub(crate) since: Instant,
     pub(crate) reason: String,

@@ -21,9 +21,9 @@ pub struct PartitionHealth {
     pub head: Option<i64>,
     /// How long it has been that, to the nearest commit time.
     pub head_for: Duration,
-    /// Its attempt, when it has failed before.
-    pub head_attempt: Option<u32>,
-    /// The hash of its key, when it has failed before.
+    /// How many attempts at it have failed.
+    pub head_attempts_failed: u32,
+    /// The hash of its key, which is the number of its lane.
     pub head_lane: Option<u64>,
     /// Why its last attempt failed.
     pub head_reason: Option<String>,
@@ -54,9 +54,10 @@ impl PartitionHealth {
         }
         let head = self.head.filter(|_| self.head_for >= head_for_max)?;
         let mut text = format!("{place} has waited for offset {head} for {} s", self.head_for.as_secs());
-        if let (Some(attempt), Some(lane)) = (self.head_attempt, self.head_lane) {
-            text.push_str(&format!(", attempt {attempt}, key hash {lane:016x}"));
+        if let Some(lane) = self.head_lane {
+            text.push_str(&format!(", key hash {lane:016x}"));
         }
+        text.push_str(&format!(", {} attempts failed", self.head_attempts_failed));
         if let Some(reason) = &self.head_reason {
             text.push_str(&format!(": {reason}"));
         }

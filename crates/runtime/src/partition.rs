@@ -7,6 +7,7 @@ use crate::offset_map;
 use crate::record::Place;
 use crate::source::Commit;
 use crate::window::{Slot, Window};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,7 +31,9 @@ pub(crate) struct Partition {
     /// One past the last record that was started.
     next: i64,
     /// Offsets that a predecessor had done, in order; those before `next` are gone.
-    done_before: std::collections::VecDeque<Range<i64>>,
+    done_before: VecDeque<Range<i64>>,
+    /// Offset and lane of what was handed to the shards, from the head on: the head must have a name.
+    lanes: VecDeque<(i64, u64)>,
     /// The oldest record that is not done, and since when it is that.
     head: Option<(i64, Instant)>,
     since: Instant,
@@ -58,6 +61,7 @@ impl Partition {
             base: committed,
             next: committed.unwrap_or(0),
             done_before: done_before.into(),
+            lanes: VecDeque::new(),
             head: None,
             since: now,
         }
@@ -81,9 +85,16 @@ impl Partition {
         self.done_before.front().is_some_and(|range| range.contains(&offset))
     }
 
+    /// Remembers the lane of a record that is handed to a shard. In log order.
+    pub(crate) fn hand_over(&mut self, offset: i64, lane: u64) {
+        self.lanes.push_back((offset, lane));
+    }
+
     pub(crate) fn advance(&mut self) {
         if let Some(base) = self.window.advance() {
             self.base = Some(base);
+            let passed = self.lanes.partition_point(|(offset, _)| *offset < base);
+            self.lanes.drain(..passed);
         }
     }
 
@@ -116,8 +127,8 @@ impl Partition {
             committed: self.acked.as_ref().map(|(offset, _)| *offset),
             head,
             head_for: self.head.map(|(_, since)| now - since).unwrap_or_default(),
-            head_attempt: trouble.as_ref().map(|trouble| trouble.attempt),
-            head_lane: trouble.as_ref().map(|trouble| trouble.lane),
+            head_attempts_failed: trouble.as_ref().map_or(0, |trouble| trouble.attempt),
+            head_lane: self.lanes.front().filter(|(offset, _)| Some(*offset) == head).map(|(_, lane)| *lane),
             head_reason: trouble.map(|trouble| trouble.reason),
             pending: self.window.pending(),
             failing: self.assignment.trouble_count(),

@@ -360,7 +360,6 @@ where
         if let Some(local) = self.assignments.get(&assignment) {
             let record = &task.work.record;
             let trouble = Trouble {
-                lane: task.work.lane,
                 attempt: record.attempt,
                 since: task.since.unwrap_or(now),
                 reason: reason.to_owned(),

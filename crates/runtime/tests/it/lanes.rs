@@ -169,6 +169,10 @@ async fn a_key_that_hangs_holds_its_own_partitions_window_and_nothing_else() {
     let complaint = health.complaints(Duration::from_secs(3));
     assert_eq!(complaint.len(), 1, "{complaint:?}");
     assert!(complaint[0].starts_with(&format!("t/{stuck} has waited for offset 0 for ")), "{complaint:?}");
+    assert!(
+        complaint[0].contains(", key hash ") && complaint[0].ends_with(", 0 attempts failed"),
+        "{complaint:?}"
+    );
     let (offset, metadata) = log.committed("g", "t", stuck).unwrap();
     assert_eq!((offset, metadata.is_empty()), (0, false));
     running.stop(Duration::ZERO).await.unwrap();

@@ -242,8 +242,8 @@ async fn a_parked_record_holds_its_key_and_its_commit_and_health_names_it() {
     until("the others are done", || judge.done_count() == 95).await;
     until("it is known", || !running.health().complaints(Duration::from_secs(5)).is_empty()).await;
     let complaint = running.health().complaints(Duration::from_secs(5)).remove(0);
-    assert!(complaint.contains("offset 50") && complaint.contains("attempt 2, key hash "), "{complaint}");
-    assert!(complaint.ends_with(": it never works"), "{complaint}");
+    assert!(complaint.contains("offset 50") && complaint.contains(", key hash "), "{complaint}");
+    assert!(complaint.ends_with(", 2 attempts failed: it never works"), "{complaint}");
     assert_eq!((judge.done_count(), running.counts().parked), (95, 1));
     running.stop(Duration::ZERO).await.unwrap();
     assert_eq!(log.committed("g", "t", 0).unwrap().0, 50);
