@@ -4,6 +4,8 @@
 //! record's opaque is a pointer to its [`Flight`], which is freed when `left` reaches zero.
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
 
+pub(crate) mod consumer;
+
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_void};
@@ -99,8 +101,8 @@ pub(crate) fn with_flight(flight: Box<Flight>, launch: impl FnOnce(*mut Flight, 
 /// One message to produce: ranges were resolved to slices of the flight's arena.
 pub(crate) struct Message<'a> {
     pub(crate) partition: i32,
-    pub(crate) key: &'a [u8],
-    pub(crate) value: &'a [u8],
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
     pub(crate) timestamp_ms: i64,
 }
 
@@ -136,11 +138,11 @@ impl Run {
         &mut self,
         topic: &Topic,
         message: &Message<'_>,
-        headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
+        headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) {
-        let memory = |bytes: &[u8]| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
-            ptr: bytes.as_ptr().cast::<c_void>().cast_mut(),
-            size: bytes.len(),
+        let memory = |bytes: Option<&[u8]>| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
+            ptr: pointer(bytes),
+            size: bytes.map_or(0, <[u8]>::len),
         };
         let list = header_list(headers);
         let [of_topic, partition, key, value, timestamp, _, of_headers] = &mut self.arguments;
@@ -169,7 +171,7 @@ impl Run {
 
 /// A list that the message will own; null when there is nothing to list. librdkafka copies names and values.
 fn header_list<'h>(
-    headers: impl ExactSizeIterator<Item = (&'h str, &'h [u8])>,
+    headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
 ) -> *mut sys::rd_kafka_headers_t {
     if headers.len() == 0 {
         return ptr::null_mut();
@@ -183,12 +185,17 @@ fn header_list<'h>(
                 list,
                 name.as_ptr().cast(),
                 name.len().cast_signed(),
-                value.as_ptr().cast(),
-                value.len().cast_signed(),
+                pointer(value),
+                value.map_or(0, <[u8]>::len).cast_signed(),
             );
         }
         list
     }
+}
+
+/// Bytes as librdkafka wants them: none is null, and empty is not.
+fn pointer(bytes: Option<&[u8]>) -> *mut c_void {
+    bytes.map_or(ptr::null_mut(), |bytes| bytes.as_ptr().cast::<c_void>().cast_mut())
 }
 
 impl Handle {

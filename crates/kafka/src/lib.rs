@@ -1,8 +1,11 @@
 //! The log port on Apache Kafka, over librdkafka.
 //!
 //! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
-//! [`reader`] reads topics, [`lag`] says how far a group is behind, [`topics`] looks at topics and creates them, [`embedded`] is a log inside the process.
+//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`lag`] says how far a group is behind,
+//! [`topics`] looks at topics and creates them, [`aside`] deals with dead letters, [`embedded`] is a log inside the
+//! process.
 
+pub mod aside;
 pub mod embedded;
 mod ffi;
 mod known_topics;
@@ -11,4 +14,5 @@ pub mod partition;
 pub mod parts;
 pub mod producer;
 pub mod reader;
+pub mod source;
 pub mod topics;

@@ -328,7 +328,8 @@ fn place(batch: &RecordBatch, topics: &[Arc<Topic>]) -> Placed {
     let (mut last_key, mut last_topic, mut last_partition) = (&[][..], u16::MAX, -1);
     let mut sorted = true;
     for (record, index) in batch.records.iter().zip(0u32..) {
-        let key = batch.bytes(&record.key);
+        // Without a key there is no order to keep; all of them go the way of the empty key.
+        let key = batch.optional(&record.key).unwrap_or_default();
         if record.topic != last_topic || key != last_key {
             let partition_count =
                 topics.get(usize::from(record.topic)).map_or(1, |topic| topic.partition_count);
@@ -359,21 +360,21 @@ fn launch(
         for (topic_index, partition, index) in placed {
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
-            let (key, value) = (batch.bytes(&record.key), batch.bytes(&record.value));
+            let (key, value) = (batch.optional(&record.key), batch.optional(&record.value));
             let timestamp_ms = timestamp(record.timestamp_ms, now_ms);
             let message = |value| Message { partition: *partition, key, value, timestamp_ms };
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
-                .map(|header| (header.name, batch.bytes(&header.value)));
-            if value.len() <= part_bytes_max {
+                .map(|header| (&*header.name, batch.optional(&header.value)));
+            let Some(whole) = value.filter(|value| value.len() > part_bytes_max) else {
                 run.hand_over(topic, &message(value), headers);
                 continue;
-            }
-            for (part, bytes) in parts::cut(value, part_bytes_max) {
+            };
+            for (part, bytes) in parts::cut(whole, part_bytes_max) {
                 let text = part.header();
-                let mut all: Vec<(&str, &[u8])> = headers.clone().collect();
-                all.push((parts::HEADER, text.as_bytes()));
-                run.hand_over(topic, &message(bytes), all.into_iter());
+                let mut all: Vec<(&str, Option<&[u8]>)> = headers.clone().collect();
+                all.push((parts::HEADER, Some(text.as_bytes())));
+                run.hand_over(topic, &message(Some(bytes)), all.into_iter());
             }
         }
     });

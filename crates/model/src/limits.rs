@@ -68,4 +68,11 @@ pub const PARTS_MAX: u32 = 8192;
 /// Bytes of unfinished parted entries that a reader keeps while it puts parts together.
 pub const PARTS_PENDING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// Records of one partition in flight, unless told otherwise: rate x latency, 80,000 records/s of 200 ms each. The
+/// window takes 130 KiB, and the names of its records at most 256 KiB.
+pub const WINDOW_RECORDS_DEFAULT: usize = 16_384;
+
+/// Records that are taken from a partition at a time: enough to make a hand-over cheap, few enough to be fair.
+pub const FETCH_RECORDS_MAX: usize = 512;
+
 const _: () = assert!(FRAME_BYTES_MAX / (64 * 1024) < PARTS_MAX as usize);

@@ -63,6 +63,22 @@ impl Budget {
         Taken { shared: Arc::clone(shared), units }
     }
 
+    /// Takes `bytes` that are in memory already, without waiting: what is not free is owed, and nobody takes anything
+    /// before that is paid. Whoever calls it looks at [`Budget::is_spent`] first, so that the bound is passed by one
+    /// batch at most.
+    #[must_use]
+    pub fn take_at_once(&self, bytes: usize) -> Taken {
+        let mut taken = Taken { shared: Arc::clone(&self.shared), units: 0 };
+        taken.settle(bytes);
+        taken
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.shared.units.available_permits() == 0
+    }
+
     /// Bytes in flight now; over the bound for a moment, when calls turned out heavier than what was taken for them.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
@@ -156,6 +172,18 @@ mod tests {
         assert_eq!(budget.used_bytes(), budget.bytes_max());
         drop(giant);
         assert_eq!((budget.used_bytes(), budget.waiting_count()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_in_memory_already_spends_the_budget_and_owes_the_rest() {
+        let budget = Budget::new(10 * 1024);
+        let first = budget.take_at_once(9 * 1024);
+        let second = budget.take_at_once(5 * 1024);
+        assert_eq!((budget.is_spent(), budget.used_bytes()), (true, 14 * 1024));
+        drop(first);
+        assert_eq!((budget.is_spent(), budget.used_bytes()), (false, 5 * 1024));
+        drop(second);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[tokio::test]

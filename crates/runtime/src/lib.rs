@@ -1,7 +1,38 @@
-//! Ports and the machinery around them; knows no engine by name.
+//! One partition, many workers, in order per key: the keyed runtime; and the ports and machinery around it. Knows no
+//! engine by name.
+//!
+//! A service writes a [`handler`] that says an [`outcome`] for each [`record`], and starts a [`consumer`] over a
+//! [`source`]. [`batch`] collects records for handlers of many, [`deferred`] completes from elsewhere. Failed records are tried again in place by a [`retry`] policy or go to the [`dead_letter`]s; [`health`]
+//! and [`stats`] tell how it goes; [`flow`] changes at run time how much is taken, also from a [`flow_file`]; [`testing`] needs no broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
+//! [`window`] and [`offset_map`] say which records of a partition are done.
 
+mod assignment;
+pub mod batch;
 pub mod budget;
+pub mod consumer;
+pub mod dead_letter;
+pub mod deferred;
 pub mod drain;
+pub mod flow;
+pub mod flow_file;
+pub mod handler;
+pub mod health;
+mod lane;
 pub mod log;
+mod mailbox;
+mod meter;
+pub mod offset_map;
+pub mod outcome;
+mod partition;
+mod poller;
+pub mod record;
+pub mod retry;
+mod shard;
+pub mod source;
+pub mod stats;
+mod step;
+pub mod testing;
+pub mod wake;
+pub mod window;

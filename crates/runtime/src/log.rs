@@ -3,6 +3,7 @@
 //! A batch owns one arena; records are ranges in it, so that a batch of thousands costs a handful of allocations and
 //! the log may read the bytes in place until it has answered.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::Range;
 use std::pin::Pin;
@@ -16,9 +17,9 @@ pub type Job<'a, T> = Pin<Box<dyn Future<Output = Result<T, Fault>> + Send + 'a>
 pub struct RecordSpan {
     /// Index into [`RecordBatch::topics`].
     pub topic: u16,
-    /// Key bytes in the arena; the partition is `murmur2(key)`, as the Java client has it.
+    /// Key bytes in the arena, or [`RecordBatch::NONE`]; the partition is `murmur2(key)`, as the Java client has it.
     pub key: Range<u32>,
-    /// Value bytes in the arena.
+    /// Value bytes in the arena, or [`RecordBatch::NONE`].
     pub value: Range<u32>,
     /// Headers: indexes into [`RecordBatch::headers`].
     pub headers: Range<u32>,
@@ -30,9 +31,9 @@ pub struct RecordSpan {
 /// One record header: a name and a range of the arena.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeaderSpan {
-    /// The name; a closed list, so static.
-    pub name: &'static str,
-    /// Value bytes in the arena.
+    /// The name; borrowed on the way of an edit, where names are a closed list.
+    pub name: Cow<'static, str>,
+    /// Value bytes in the arena, or [`RecordBatch::NONE`].
     pub value: Range<u32>,
 }
 
@@ -61,6 +62,18 @@ impl RecordBatch {
             + copies
             + self.records.len() * limits::RECORD_OVERHEAD_BYTES
             + self.headers.len() * limits::HEADER_OVERHEAD_BYTES
+    }
+
+    /// The range of a key, value or header value that is not there, which the log tells from an empty one.
+    pub const NONE: Range<u32> = u32::MAX..u32::MAX;
+
+    /// Bytes of a range of the arena; `None` for [`RecordBatch::NONE`].
+    ///
+    /// # Panics
+    /// As [`RecordBatch::bytes`].
+    #[must_use]
+    pub fn optional(&self, range: &Range<u32>) -> Option<&[u8]> {
+        (*range != Self::NONE).then(|| self.bytes(range))
     }
 
     /// Bytes of a range of the arena.

@@ -29,6 +29,12 @@ const PAGES: &[Page] = &[
     Page { code: "W-KAFKA-UNREACHABLE", text: include_str!("../../../docs/faults/W-KAFKA-UNREACHABLE.md") },
     Page { code: "W-LISTEN", text: include_str!("../../../docs/faults/W-LISTEN.md") },
     Page { code: "W-PEER-ELSEWHERE", text: include_str!("../../../docs/faults/W-PEER-ELSEWHERE.md") },
+    Page { code: "W-RUNTIME-ENDED", text: include_str!("../../../docs/faults/W-RUNTIME-ENDED.md") },
+    Page { code: "W-RUNTIME-GIVEN-UP", text: include_str!("../../../docs/faults/W-RUNTIME-GIVEN-UP.md") },
+    Page {
+        code: "W-RUNTIME-OUT-OF-RANGE",
+        text: include_str!("../../../docs/faults/W-RUNTIME-OUT-OF-RANGE.md"),
+    },
     Page {
         code: "W-ZOOKEEPER-UNREACHABLE",
         text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md"),

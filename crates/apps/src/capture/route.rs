@@ -345,10 +345,10 @@ impl<'r> Writer<'_, 'r> {
         let key = &entry.key;
         self.stamp.put(&mut self.batch.arena, key.encoded_region, key.sequence, key.write_time_ms);
         let value = start..place(&self.batch.arena);
-        self.batch.headers.push(HeaderSpan { name: identity::HEADER, value });
+        self.batch.headers.push(HeaderSpan { name: identity::HEADER.into(), value });
         if let Some(event) = event {
             let value = self.bytes(event.as_bytes());
-            self.batch.headers.push(HeaderSpan { name: identity::EVENT_HEADER, value });
+            self.batch.headers.push(HeaderSpan { name: identity::EVENT_HEADER.into(), value });
         }
     }
 }

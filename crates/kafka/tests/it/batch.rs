@@ -23,7 +23,7 @@ pub(crate) fn push(batch: &mut RecordBatch, key: &[u8], value: &[u8], header: &s
     let (key, value, text) = (put(key), put(value), put(header.as_bytes()));
     let first = batch.headers.len() as u32;
     if !header.is_empty() {
-        batch.headers.push(HeaderSpan { name: "weir.seq", value: text });
+        batch.headers.push(HeaderSpan { name: "weir.seq".into(), value: text });
     }
     let headers = first..batch.headers.len() as u32;
     batch.records.push(RecordSpan { topic: 0, key, value, headers, timestamp_ms: written_ms() });

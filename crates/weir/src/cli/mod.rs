@@ -1,5 +1,6 @@
 //! The command tree. Each command is one file here: arguments, help that teaches, and a call into the rooms below.
 
+mod aside;
 mod captured;
 mod check;
 mod config;

@@ -47,6 +47,7 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
+    Aside(super::aside::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -83,6 +84,7 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         Command::Tail(tail) => tail.run(&load::file(file)?),
         Command::Lag(lag) => lag.run(&load::file(file)?),
         Command::Decode { file, hex, form } => decode(file, *hex, *form),
+        Command::Aside(arguments) => super::aside::run(file, arguments),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each file is one subject; what they share is here.
 
+mod aside;
 mod brokers;
 mod campaigns;
 mod capture;

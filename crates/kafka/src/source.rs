@@ -1,0 +1,522 @@
+//! The runtime's source on Apache Kafka: a member of a consumer group, with a queue for each partition.
+//!
+//! A rebalance is only noted when librdkafka tells it, and acted on from the poller's loop: until then librdkafka
+//! fetches nothing for the whole assignment, so the drain is short. Commits are ours alone.
+
+use crate::ffi::consumer::{self, CommitAnswer, CommitQueue, PartitionQueue, QueueError};
+use crate::producer::fault_of;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use weir_model::{Fault, FaultKind};
+use weir_runtime::budget::Budget;
+use weir_runtime::record::{Place, Record};
+use weir_runtime::source::{Assigned, Commit, Event, LogSource};
+use weir_runtime::wake::Wake;
+
+/// How long one question to the brokers may take.
+const ASK_WAIT: Duration = Duration::from_secs(10);
+
+/// Where a partition without a commit is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// The oldest record there is: nothing is missed.
+    Earliest,
+    /// What comes from now on.
+    Latest,
+}
+
+/// What happens when the committed position is not in the log any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutOfRange {
+    /// The partition stops with a fault that says so: records were lost, and somebody must know.
+    Stop,
+    /// Goes on with the oldest record there is.
+    Earliest,
+    /// Goes on with what comes from now on.
+    Latest,
+}
+
+/// How members of the group share its partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Only what moves is taken away (`cooperative-sticky`).
+    Cooperative,
+    /// Everything is taken away and dealt anew (`range`): for groups whose other members know nothing else.
+    Eager,
+    /// The broker decides (KIP-848, brokers from 4.0 on).
+    Consumer,
+}
+
+/// Settings of a source.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Brokers, `host:port,host:port`.
+    pub bootstrap: String,
+    /// The consumer group.
+    pub group: String,
+    /// Topics.
+    pub topics: Vec<String>,
+    /// Where a partition without a commit is read from.
+    pub start_at: StartAt,
+    /// What happens when a position is not in the log any more.
+    pub out_of_range: OutOfRange,
+    /// How members share partitions.
+    pub protocol: Protocol,
+    /// A name that this member keeps over restarts (`group.instance.id`): a quick restart moves nothing.
+    pub instance: Option<String>,
+    /// Bytes that librdkafka may fetch ahead, over all partitions.
+    pub prefetch_bytes: usize,
+    /// Partitions that one member may have: what is fetched ahead is shared among so many.
+    pub partitions_expected: usize,
+    /// Further settings of librdkafka.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl SourceConfig {
+    /// Defaults for these topics.
+    #[must_use]
+    pub fn new(bootstrap: &str, group: &str, topics: &[&str]) -> Self {
+        Self {
+            bootstrap: bootstrap.to_owned(),
+            group: group.to_owned(),
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            start_at: StartAt::Earliest,
+            out_of_range: OutOfRange::Stop,
+            protocol: Protocol::Cooperative,
+            instance: None,
+            prefetch_bytes: 64 << 20,
+            partitions_expected: 32,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    fn client(&self) -> Result<ClientConfig, Fault> {
+        const OURS: [(&str, &str); 5] = [
+            ("enable.auto.commit", "only what is done is committed"),
+            ("enable.auto.offset.store", "only what is done is committed"),
+            ("auto.offset.reset", "set out_of_range and start_at"),
+            ("group.protocol", "set protocol"),
+            ("partition.assignment.strategy", "set protocol"),
+        ];
+        let wrong = |field: String, why: &str| {
+            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", field)
+                .caused_by(why.to_owned())
+        };
+        if self.topics.is_empty() {
+            return Err(wrong("topics".to_owned(), "there is nothing to read"));
+        }
+        if self.group.is_empty() {
+            return Err(wrong("group".to_owned(), "without a group nothing can be committed"));
+        }
+        let per_partition = self.prefetch_bytes / self.partitions_expected.max(1);
+        let mut client = ClientConfig::new();
+        // The default of a second stalls a reader that keeps up with its queue (librdkafka issue 3662).
+        client.set("fetch.queue.backoff.ms", "5");
+        client.set(
+            "queued.max.messages.kbytes",
+            per_partition.clamp(256 << 10, 8 << 20).div_euclid(1024).to_string(),
+        );
+        client.set("fetch.wait.max.ms", "100");
+        for (key, value) in &self.properties {
+            if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
+                return Err(wrong(format!("properties.\"{key}\""), why));
+            }
+            client.set(key, value);
+        }
+        client
+            .set("bootstrap.servers", &self.bootstrap)
+            .set("group.id", &self.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set(
+                "auto.offset.reset",
+                match self.out_of_range {
+                    OutOfRange::Stop => "error",
+                    OutOfRange::Earliest => "earliest",
+                    OutOfRange::Latest => "latest",
+                },
+            );
+        if let Some(instance) = &self.instance {
+            client.set("group.instance.id", instance);
+        }
+        match self.protocol {
+            Protocol::Cooperative => client.set("partition.assignment.strategy", "cooperative-sticky"),
+            Protocol::Eager => client.set("partition.assignment.strategy", "range,roundrobin"),
+            Protocol::Consumer => client.set("group.protocol", "consumer"),
+        };
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        Ok(client)
+    }
+}
+
+/// What librdkafka told, to be acted on from the loop.
+enum Noted {
+    Assign(Vec<Place>),
+    Revoke(Vec<Place>),
+}
+
+#[derive(Default)]
+struct Context {
+    noted: Mutex<Vec<Noted>>,
+    /// On the way out a rebalance is done with at once: nobody calls the loop any more.
+    is_closing: AtomicBool,
+}
+
+impl Context {
+    fn note(&self, noted: Noted) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka reports an error");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let is_assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.is_closing.load(Ordering::Acquire) {
+            if !is_assign {
+                unassign(consumer, list);
+            }
+        } else if is_assign {
+            self.note(Noted::Assign(places(list)));
+        } else {
+            self.note(Noted::Revoke(places(list)));
+        }
+    }
+}
+
+fn places(list: &TopicPartitionList) -> Vec<Place> {
+    list.elements().iter().map(|element| Place::new(element.topic(), element.partition())).collect()
+}
+
+fn list_of<'a>(places: impl IntoIterator<Item = &'a Place>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for place in places {
+        list.add_partition(&place.topic, place.partition);
+    }
+    list
+}
+
+fn unassign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) {
+    let done = match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    };
+    if let Err(error) = done {
+        tracing::warn!(%error, "partitions could not be given back");
+    }
+}
+
+/// A member of a consumer group.
+pub struct KafkaSource {
+    config: SourceConfig,
+    wake: Wake,
+    // Before the consumer: fields drop in this order, and the queues are the consumer's.
+    queues: HashMap<Place, PartitionQueue>,
+    /// Assigned by the group, and their commits are not known yet.
+    unread: Vec<Place>,
+    errors: Vec<(Place, QueueError)>,
+    /// Commits that were refused before they were sent.
+    refused: Vec<CommitAnswer>,
+    commits: Option<CommitQueue>,
+    consumer: Option<BaseConsumer<Context>>,
+}
+
+impl KafkaSource {
+    /// A source by these settings. Brokers are not reached yet.
+    #[must_use]
+    pub fn new(config: SourceConfig) -> Self {
+        Self {
+            config,
+            wake: Wake::default(),
+            queues: HashMap::new(),
+            unread: Vec::new(),
+            errors: Vec::new(),
+            refused: Vec::new(),
+            commits: None,
+            consumer: None,
+        }
+    }
+
+    /// Reads the commits of what was assigned, and begins to fetch it.
+    fn assign(&mut self, events: &mut Vec<Event>) {
+        let Some(consumer) = self.consumer.as_ref() else { return };
+        let asked = list_of(&self.unread);
+        let answered = match consumer.committed_offsets(asked, ASK_WAIT) {
+            Ok(answered) => answered,
+            // Comes again with the next call.
+            Err(error) => return events.push(Event::Trouble(trouble(&error, "read the group's commits"))),
+        };
+        // One that is not known is not one that is not there: to start at the beginning, or the end, would be wrong.
+        if let Some(error) = answered.elements().iter().find_map(|element| element.error().err()) {
+            return events.push(Event::Trouble(trouble(&error, "read the group's commits")));
+        }
+        let mut list = TopicPartitionList::new();
+        let mut assigned = Vec::new();
+        for (element, metadata) in answered.elements().iter().zip(consumer::metadata(&answered)) {
+            let place = Place::new(element.topic(), element.partition());
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let start = match (committed, self.config.start_at) {
+                (Some(offset), _) => Offset::Offset(offset),
+                (None, StartAt::Earliest) => Offset::Beginning,
+                (None, StartAt::Latest) => Offset::End,
+            };
+            let queue = PartitionQueue::split(consumer.client().native_ptr(), &place, &self.wake);
+            let added = list.add_partition_offset(&place.topic, place.partition, start);
+            let (Some(queue), Ok(())) = (queue, added) else { continue };
+            self.queues.insert(place.clone(), queue);
+            assigned.push(Assigned { place, committed, metadata });
+        }
+        let done = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&list),
+        };
+        self.unread.clear();
+        match done {
+            Ok(()) => events.push(Event::Assigned(assigned)),
+            Err(error) => events.push(Event::Ended(trouble(&error, "take what the group assigned"))),
+        }
+    }
+
+    fn on_noted(&mut self, noted: Noted, events: &mut Vec<Event>) {
+        match noted {
+            Noted::Assign(places) if places.is_empty() => {
+                // Nothing for us; the protocol wants an answer all the same.
+                if let Some(consumer) = &self.consumer {
+                    let nothing = TopicPartitionList::new();
+                    let done = match consumer.rebalance_protocol() {
+                        RebalanceProtocol::Cooperative => consumer.incremental_assign(&nothing),
+                        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&nothing),
+                    };
+                    if let Err(error) = done {
+                        events.push(Event::Trouble(trouble(&error, "take what the group assigned")));
+                    }
+                }
+            }
+            Noted::Assign(places) => self.unread.extend(places),
+            Noted::Revoke(places) => {
+                self.unread.retain(|place| !places.contains(place));
+                let is_lost = self.consumer.as_ref().is_some_and(BaseConsumer::assignment_lost);
+                events.push(if is_lost { Event::Lost(places) } else { Event::Revoked(places) });
+            }
+        }
+    }
+
+    fn commit_list(commits: &[Commit]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(commits.len());
+        for commit in commits {
+            let mut element = list.add_partition(&commit.place.topic, commit.place.partition);
+            // An offset that we read is one that librdkafka can say.
+            let is_set = element.set_offset(Offset::Offset(commit.offset));
+            debug_assert!(is_set.is_ok());
+            element.set_metadata(&commit.metadata);
+        }
+        list
+    }
+}
+
+/// Refusals that no waiting mends.
+const fn is_denied(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Error;
+    matches!(
+        code,
+        Error::GroupAuthorizationFailed | Error::TopicAuthorizationFailed | Error::ClusterAuthorizationFailed
+    )
+}
+
+fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
+    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", doing, "").caused_by(error.clone())
+}
+
+impl LogSource for KafkaSource {
+    fn start(&mut self, wake: Wake) -> Result<(), Fault> {
+        let wrong = |error: KafkaError| {
+            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", &self.config.bootstrap)
+                .caused_by(error)
+        };
+        let mut consumer: BaseConsumer<Context> =
+            self.config.client()?.create_with_context(Context::default()).map_err(wrong)?;
+        consumer.set_nonempty_callback({
+            let wake = wake.clone();
+            move || wake.wake()
+        });
+        for topic in &self.config.topics {
+            let metadata = consumer
+                .fetch_metadata(Some(topic), ASK_WAIT)
+                .map_err(|error| crate::reader::unreachable(&error, topic))?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            if let Some(code) = found.and_then(|found| found.error()) {
+                return Err(fault_of(code, topic));
+            }
+        }
+        let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(wrong)?;
+        self.commits = Some(CommitQueue::new(consumer.client().native_ptr(), &wake));
+        (self.wake, self.consumer) = (wake, Some(consumer));
+        Ok(())
+    }
+
+    fn events(&mut self, events: &mut Vec<Event>) {
+        let Some(consumer) = self.consumer.as_ref() else { return };
+        let polled = consumer.poll(Duration::ZERO);
+        match polled {
+            None => {}
+            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                let fault = Fault::new(
+                    FaultKind::Config,
+                    "W-KAFKA-REJECTED",
+                    "stay in the group",
+                    &self.config.group,
+                );
+                events.push(Event::Ended(fault.caused_by(code.to_string())));
+            }
+            Some(Err(KafkaError::MessageConsumption(code))) if is_denied(code) => {
+                let fault = Fault::new(
+                    FaultKind::Denied,
+                    "W-KAFKA-DENIED",
+                    "consume in the group",
+                    &self.config.group,
+                );
+                events.push(Event::Ended(fault.caused_by(code.to_string())));
+            }
+            Some(Err(error)) => events.push(Event::Trouble(trouble(&error, "consume"))),
+            Some(Ok(message)) => {
+                use rdkafka::message::Message as _;
+                let about = format!("{}/{}/{}", message.topic(), message.partition(), message.offset());
+                let fault =
+                    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "read a partition's own queue", about);
+                events.push(Event::Ended(fault.caused_by("a record went astray into the group's queue")));
+            }
+        }
+        let noted =
+            std::mem::take(&mut *consumer.context().noted.lock().unwrap_or_else(PoisonError::into_inner));
+        if !noted.is_empty() {
+            // More may stand in line behind what was served.
+            self.wake.wake();
+        }
+        for one in noted {
+            self.on_noted(one, events);
+        }
+        if !self.unread.is_empty() {
+            self.assign(events);
+        }
+        let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
+        for answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
+            on_answer(answer, events);
+        }
+        for (place, error) in std::mem::take(&mut self.errors) {
+            events.push(queue_trouble(place, &error));
+        }
+    }
+
+    fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
+        let Some(queue) = self.queues.get(place).filter(|queue| queue.is_ready()) else { return };
+        let mut errors = Vec::new();
+        queue.read(place, count_max, budget, records, &mut errors);
+        if !errors.is_empty() {
+            self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
+            self.wake.wake();
+        }
+    }
+
+    fn commit(&mut self, commits: &[Commit]) {
+        let Some(queue) = &self.commits else { return };
+        if let Err(code) = queue.commit(&Self::commit_list(commits)) {
+            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
+            self.refused.push(CommitAnswer { code, places });
+            self.wake.wake();
+        }
+    }
+
+    fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
+        let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
+        // A queue of its own: librdkafka's own waiting commit has no limit.
+        let queue = CommitQueue::new(consumer.client().native_ptr(), &self.wake);
+        let refused = |code: Code| trouble(&KafkaError::ConsumerCommit(code.into()), "commit");
+        queue.commit(&Self::commit_list(commits)).map_err(refused)?;
+        let Some(answer) = queue.answer(wait_max) else {
+            return Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
+        };
+        let codes = std::iter::once(answer.code).chain(answer.places.iter().map(|(_, code)| *code));
+        let wrong = codes.into_iter().find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
+        wrong.map_or(Ok(()), |code| Err(refused(code)))
+    }
+
+    fn release(&mut self, places: &[Place]) {
+        places.iter().for_each(|place| {
+            self.queues.remove(place);
+        });
+        if let Some(consumer) = &self.consumer {
+            unassign(consumer, &list_of(places));
+        }
+    }
+
+    fn close(&mut self) {
+        self.queues.clear();
+        self.commits = None;
+        if let Some(consumer) = self.consumer.take() {
+            consumer.context().is_closing.store(true, Ordering::Release);
+            // Leaves the group.
+            drop(consumer);
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// What a commit's answer means for each of its partitions.
+fn on_answer(answer: CommitAnswer, events: &mut Vec<Event>) {
+    let is_fine = |code: Code| code == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let (fine, refused): (Vec<_>, Vec<_>) =
+        answer.places.into_iter().partition(|(_, code)| is_fine(answer.code) && is_fine(*code));
+    if let Some((place, code)) = refused.first() {
+        let code = if is_fine(answer.code) { *code } else { answer.code };
+        let error = KafkaError::ConsumerCommit(code.into());
+        let fault = Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "commit", place.to_string());
+        let places = refused.iter().map(|(place, _)| place.clone()).collect();
+        events.push(Event::CommitFailed(places, fault.caused_by(error)));
+    }
+    if !fine.is_empty() {
+        events.push(Event::Committed(fine.into_iter().map(|(place, _)| place).collect()));
+    }
+}
+
+/// What an error in a partition's queue means.
+fn queue_trouble(place: Place, error: &QueueError) -> Event {
+    if error.code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
+        || error.code == Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
+    {
+        let fault = Fault::new(
+            FaultKind::Corrupt,
+            "W-RUNTIME-OUT-OF-RANGE",
+            "go on where the group was",
+            place.to_string(),
+        );
+        return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
+    }
+    let about = place.to_string();
+    Event::Trouble(
+        Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about)
+            .caused_by(error.text.clone()),
+    )
+}

@@ -1,0 +1,57 @@
+//! What poller and shards share about one partition for as long as it is ours. Nothing outlives it.
+
+use crate::record::Place;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::time::Instant;
+
+/// A record that has failed and is not done yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    pub(crate) attempt: u32,
+    pub(crate) since: Instant,
+    pub(crate) reason: String,
+}
+
+/// One partition, from its assignment to its release.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) id: u64,
+    pub(crate) place: Place,
+    /// Shards that have nothing more of it, once it is revoked.
+    quiet_count: AtomicUsize,
+    /// By offset. Touched by failures only.
+    troubles: Mutex<BTreeMap<i64, Trouble>>,
+}
+
+impl Assignment {
+    pub(crate) fn new(id: u64, place: Place) -> Self {
+        Self { id, place, quiet_count: AtomicUsize::new(0), troubles: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// A shard says that nothing of this assignment runs on it any more.
+    pub(crate) fn quiet(&self) {
+        self.quiet_count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn quiet_count(&self) -> usize {
+        self.quiet_count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn trouble(&self, offset: i64, trouble: Trouble) {
+        self.troubles.lock().expect("no panic under this lock").insert(offset, trouble);
+    }
+
+    pub(crate) fn trouble_is_over(&self, offset: i64) {
+        self.troubles.lock().expect("no panic under this lock").remove(&offset);
+    }
+
+    pub(crate) fn trouble_at(&self, offset: i64) -> Option<Trouble> {
+        self.troubles.lock().expect("no panic under this lock").get(&offset).cloned()
+    }
+
+    pub(crate) fn trouble_count(&self) -> usize {
+        self.troubles.lock().expect("no panic under this lock").len()
+    }
+}

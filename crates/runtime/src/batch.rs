@@ -1,0 +1,158 @@
+//! Batch handlers: many records in one call, at most one of each key, full by count or bytes or after a linger.
+//!
+//! The first record of a batch leads it: its future waits for the batch to fill, makes the call, and tells the others.
+//! Lanes keep the order: a key's next record joins a batch only when its last one has its outcome. Several batches may
+//! be under way. When the leader's partition goes away, the others of its batch fail and come again.
+
+use crate::deferred::{self, Token};
+use crate::handler::Handler;
+use crate::outcome::Outcome;
+use crate::record::Record;
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Handles a batch.
+pub trait BatchHandler: Send + Sync + 'static {
+    /// One outcome a record, in the order of the records. Records without one have failed.
+    fn handle(&self, records: Vec<Record>) -> impl Future<Output = Vec<Outcome>> + Send;
+}
+
+impl<F, T> BatchHandler for F
+where
+    F: Fn(Vec<Record>) -> T + Send + Sync + 'static,
+    T: Future<Output = Vec<Outcome>> + Send,
+{
+    fn handle(&self, records: Vec<Record>) -> impl Future<Output = Vec<Outcome>> + Send {
+        self(records)
+    }
+}
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// At exactly so many records.
+    pub count: usize,
+    /// At so many bytes of keys and values, or more by at most the last record.
+    pub bytes: usize,
+    /// So long after its first record.
+    pub linger: Duration,
+}
+
+impl Default for Full {
+    fn default() -> Self {
+        Self { count: 500, bytes: 1 << 20, linger: Duration::from_millis(5) }
+    }
+}
+
+/// A batch that takes records.
+struct Open {
+    number: u64,
+    records: Vec<Record>,
+    tokens: Vec<Token>,
+    bytes: usize,
+    sealed: oneshot::Sender<Sealed>,
+}
+
+/// A batch that takes no more.
+type Sealed = (Vec<Record>, Vec<Token>);
+
+/// A handler that collects batches for another.
+pub struct Batching<B> {
+    inner: B,
+    full: Full,
+    open: Mutex<(u64, Option<Open>)>,
+}
+
+impl<B: BatchHandler> Batching<B> {
+    /// Batches for this handler.
+    pub const fn new(full: Full, inner: B) -> Self {
+        Self { inner, full, open: Mutex::new((0, None)) }
+    }
+
+    fn open(&self) -> MutexGuard<'_, (u64, Option<Open>)> {
+        self.open.lock().expect("no panic under this lock")
+    }
+
+    /// Joins the open batch, or opens one and leads it.
+    fn join(&self, record: Record, token: Token) -> Option<(u64, oneshot::Receiver<Sealed>)> {
+        let mut guard = self.open();
+        let (last, open) = &mut *guard;
+        let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
+        let record_bytes = bytes(&record.key) + bytes(&record.value);
+        let mut lead = None;
+        let batch = open.get_or_insert_with(|| {
+            *last += 1;
+            let (sealed, is_sealed) = oneshot::channel();
+            lead = Some((*last, is_sealed));
+            Open { number: *last, records: Vec::new(), tokens: Vec::new(), bytes: 0, sealed }
+        });
+        batch.records.push(record);
+        batch.tokens.push(token);
+        batch.bytes += record_bytes;
+        if batch.records.len() >= self.full.count || batch.bytes >= self.full.bytes {
+            seal(open);
+        }
+        lead
+    }
+
+    async fn lead(&self, number: u64, is_sealed: oneshot::Receiver<Sealed>) {
+        let mut leader = Leader { batching: self, number, is_over: false };
+        let mut is_sealed = std::pin::pin!(is_sealed);
+        if let Ok(sealed) = tokio::time::timeout(self.full.linger, &mut is_sealed).await {
+            return self.call(sealed.ok()).await;
+        }
+        leader.seal();
+        self.call(is_sealed.await.ok()).await;
+    }
+
+    async fn call(&self, sealed: Option<Sealed>) {
+        let Some((records, tokens)) = sealed else { return };
+        let outcomes = self.inner.handle(records).await;
+        // What has no outcome is dropped with its token, and so has failed.
+        tokens.into_iter().zip(outcomes).for_each(|(token, outcome)| token.finish(outcome));
+    }
+}
+
+/// Hands the open batch to its leader. When that is gone its tokens are dropped, and their records come again.
+fn seal(open: &mut Option<Open>) {
+    if let Some(batch) = open.take() {
+        let _ = batch.sealed.send((batch.records, batch.tokens));
+    }
+}
+
+/// Closes the leader's batch when the leader is dropped, so that nobody joins a batch that nobody leads.
+struct Leader<'a, B: BatchHandler> {
+    batching: &'a Batching<B>,
+    number: u64,
+    is_over: bool,
+}
+
+impl<B: BatchHandler> Leader<'_, B> {
+    fn seal(&mut self) {
+        self.is_over = true;
+        let mut guard = self.batching.open();
+        if guard.1.as_ref().is_some_and(|open| open.number == self.number) {
+            seal(&mut guard.1);
+        }
+    }
+}
+
+impl<B: BatchHandler> Drop for Leader<'_, B> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.seal();
+        }
+    }
+}
+
+impl<B: BatchHandler> Handler for Batching<B> {
+    async fn handle(&self, record: Record) -> Outcome {
+        let (token, completion) = deferred::new();
+        if let Some((number, is_sealed)) = self.join(record, token) {
+            self.lead(number, is_sealed).await;
+        }
+        completion.await
+    }
+}

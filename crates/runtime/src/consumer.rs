@@ -1,0 +1,442 @@
+//! The library's front door: a source, a handler, and what may be set.
+//!
+//! ```ignore
+//! let running = Consumer::new(source).start(async |record: Record| mail(record).await).await?;
+//! ...
+//! running.stop(Duration::from_secs(10)).await?;
+//! ```
+
+use crate::budget::Budget;
+use crate::dead_letter::DeadLetters;
+use crate::flow::Flow;
+use crate::handler::Handler;
+use crate::health::Health;
+use crate::mailbox::Mailbox;
+use crate::offset_map::TEXT_BYTES_MAX;
+use crate::poller::{Orders, Poller, Settings, Turn};
+use crate::retry::{Exhausted, RetryPolicy};
+use crate::shard::{Shard, Terms};
+use crate::source::LogSource;
+use crate::stats::{Counts, Stats};
+use crate::wake::Wake;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use weir_model::{Fault, FaultKind, limits};
+
+/// Bytes of records in flight, unless told otherwise.
+pub const BUDGET_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+
+/// A consumer that has not started.
+pub struct Consumer {
+    source: Box<dyn LogSource>,
+    name: String,
+    shard_count: usize,
+    window_records: usize,
+    budget: Budget,
+    commit_every: Duration,
+    drain_max: Duration,
+    metadata_bytes_max: usize,
+    retry: RetryPolicy,
+    dead_letters: Option<DeadLetters>,
+    seed: u64,
+    flow: Flow,
+}
+
+impl Consumer {
+    /// A consumer of this source, with the defaults: as many shards as cores, 16,384 records a partition and 64 MiB in
+    /// flight, a commit a second, a second to drain, retries without end.
+    #[must_use]
+    pub fn new(source: impl LogSource + 'static) -> Self {
+        Self {
+            source: Box::new(source),
+            name: "weir-poller".to_owned(),
+            shard_count: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            window_records: limits::WINDOW_RECORDS_DEFAULT,
+            budget: Budget::new(BUDGET_BYTES_DEFAULT),
+            commit_every: Duration::from_secs(1),
+            drain_max: Duration::from_secs(1),
+            metadata_bytes_max: TEXT_BYTES_MAX,
+            retry: RetryPolicy::default(),
+            dead_letters: None,
+            seed: u64::from(std::process::id()),
+            flow: Flow::default(),
+        }
+    }
+
+    /// The poller thread's name.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Shards: tasks that handle records side by side. Attempts of one shard interleave at their `.await`s.
+    #[must_use]
+    pub const fn shards(mut self, count: usize) -> Self {
+        self.shard_count = count;
+        self
+    }
+
+    /// Records of one partition in flight, done ones past the oldest that is not done among them.
+    #[must_use]
+    pub const fn window_records(mut self, count: usize) -> Self {
+        self.window_records = count;
+        self
+    }
+
+    /// The budget that record bytes are counted to; several consumers may share one.
+    #[must_use]
+    pub fn budget(mut self, budget: Budget) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// How often what is done is committed.
+    #[must_use]
+    pub const fn commit_every(mut self, every: Duration) -> Self {
+        self.commit_every = every;
+        self
+    }
+
+    /// How long attempts may go on when their partition is taken away. The whole group waits for it.
+    #[must_use]
+    pub const fn drain_max(mut self, limit: Duration) -> Self {
+        self.drain_max = limit;
+        self
+    }
+
+    /// The broker's `offset.metadata.max.bytes`, if it is below 4096; 0 for a log that keeps no metadata.
+    #[must_use]
+    pub const fn metadata_bytes_max(mut self, bytes: usize) -> Self {
+        self.metadata_bytes_max = bytes;
+        self
+    }
+
+    /// What happens to records that fail.
+    #[must_use]
+    pub const fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Where records go that are given up.
+    #[must_use]
+    pub fn dead_letters(mut self, letters: DeadLetters) -> Self {
+        self.dead_letters = Some(letters);
+        self
+    }
+
+    /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
+    #[must_use]
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
+        self
+    }
+
+    /// The seed of the retries' jitter.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    fn validate(&self) -> Result<(), Fault> {
+        let wrong = |field: &str, why: &str| {
+            Err(Fault::new(FaultKind::Config, "W-CONFIG", "start a consumer", field)
+                .caused_by(why.to_owned()))
+        };
+        if self.shard_count == 0 {
+            return wrong("shards", "nothing would be handled; leave it out for one a core");
+        }
+        if self.window_records == 0 {
+            return wrong("window_records", "nothing would be read; the default is 16384");
+        }
+        if self.commit_every.is_zero() {
+            return wrong("commit_every", "it must be longer than nothing; the default is a second");
+        }
+        if self.retry.exhausted == Exhausted::DeadLetter && self.dead_letters.is_none() {
+            return wrong(
+                "retry.exhausted",
+                "there is no place for dead letters; say where with dead_letters()",
+            );
+        }
+        if self.retry.first > self.retry.longest {
+            return wrong("retry.first", "the first wait is longer than the longest");
+        }
+        Ok(())
+    }
+
+    /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
+    /// library's own when there is none. The poller has a thread of its own.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or the source cannot start.
+    pub async fn start(self, handler: impl Handler) -> Result<Running, Fault> {
+        self.validate()?;
+        let own = match Handle::try_current() {
+            Ok(_) => None,
+            Err(_) => Some(own_runtime(self.shard_count)?),
+        };
+        let runtime = own.as_ref().map_or_else(Handle::current, |own| own.handle().clone());
+        let name = self.name.clone();
+        let (mut poller, mut running, wake) = self.assemble(handler, &runtime);
+        let (started, is_started) = oneshot::channel();
+        let (ended, is_ended) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            let start = poller.source().start(wake.clone());
+            let is_refused = start.is_err();
+            let _ = started.send(start);
+            if is_refused {
+                return poller.close_shards();
+            }
+            let end = loop {
+                match poller.turn() {
+                    Turn::Wait(wait) if wait.is_zero() => {}
+                    Turn::Wait(wait) => wake.wait(wait),
+                    Turn::Ended(end) => break end,
+                }
+            };
+            let _ = ended.send(end);
+        });
+        let thread = thread.map_err(|error| {
+            Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start the poller's thread", "")
+                .caused_by(error)
+        })?;
+        (running.own, running.thread, running.ended) = (own, Some(thread), Some(is_ended));
+        is_started.await.unwrap_or_else(|_| Err(poller_is_gone()))?;
+        Ok(running)
+    }
+
+    /// As [`Consumer::start`], with the poller as a task of the current runtime: for tests with tokio's paused clock.
+    /// The source must not wait in any call.
+    ///
+    /// # Errors
+    /// As [`Consumer::start`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
+        self.validate()?;
+        let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
+        if let Err(fault) = poller.source().start(wake.clone()) {
+            poller.close_shards();
+            return Err(fault);
+        }
+        let (ended, is_ended) = oneshot::channel();
+        running.ended = Some(is_ended);
+        running.tasks.push(tokio::spawn(async move {
+            let end = loop {
+                match poller.turn() {
+                    Turn::Wait(wait) if wait.is_zero() => tokio::task::yield_now().await,
+                    Turn::Wait(wait) => {
+                        let given = std::future::poll_fn(|context| wake.poll_given(context));
+                        let _ = tokio::time::timeout(wait, given).await;
+                    }
+                    Turn::Ended(end) => break end,
+                }
+            };
+            let _ = ended.send(end);
+        }));
+        Ok(running)
+    }
+
+    fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
+        let wake = Wake::default();
+        let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
+        let orders = Arc::new(Mutex::new(Orders { flow: Some(self.flow), ..Orders::default() }));
+        let terms = Arc::new(Terms {
+            retry: self.retry,
+            dead_letters: self.dead_letters,
+            stats: Arc::clone(&stats),
+            stop: Box::new({
+                let (orders, wake) = (Arc::clone(&orders), wake.clone());
+                move |fault| {
+                    orders.lock().expect("no panic under this lock").fault.get_or_insert(fault);
+                    wake.wake();
+                }
+            }),
+        });
+        let mailboxes: Vec<Arc<Mailbox>> = (0..self.shard_count).map(|_| Arc::default()).collect();
+        let handler = Arc::new(handler);
+        let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
+            let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            runtime.spawn(async move {
+                Shard::new(terms, mailbox, seed, |record| handler.handle(record)).run().await
+            })
+        });
+        let tasks: Vec<JoinHandle<()>> = tasks.collect();
+        let settings = Settings {
+            window_records: self.window_records,
+            commit_every: self.commit_every,
+            drain_max: self.drain_max,
+            metadata_bytes_max: self.metadata_bytes_max,
+        };
+        let poller = Poller::new(
+            self.source,
+            settings,
+            self.budget.clone(),
+            mailboxes,
+            Arc::clone(&stats),
+            Arc::clone(&orders),
+            Arc::clone(&health),
+        );
+        let running = Running {
+            orders,
+            wake: wake.clone(),
+            stats,
+            health,
+            budget: self.budget,
+            tasks,
+            thread: None,
+            ended: None,
+            own: None,
+        };
+        (poller, running, wake)
+    }
+}
+
+fn own_runtime(threads: usize) -> Result<Runtime, Fault> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("weir-shard")
+        .enable_all()
+        .build();
+    runtime.map_err(|error| {
+        Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start the shards' threads", "").caused_by(error)
+    })
+}
+
+fn poller_is_gone() -> Fault {
+    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "go on consuming", "")
+        .caused_by("the poller ended without a word: it panicked, or its runtime was shut down")
+}
+
+/// A consumer at work. Dropped without [`Running::stop`] it drops what runs, commits what is done, and leaves the group
+/// on its own time.
+pub struct Running {
+    orders: Arc<Mutex<Orders>>,
+    wake: Wake,
+    stats: Arc<Stats>,
+    health: Arc<Mutex<Health>>,
+    budget: Budget,
+    tasks: Vec<JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    ended: Option<oneshot::Receiver<Result<(), Fault>>>,
+    own: Option<Runtime>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Running").field("counts", &self.counts()).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Counters since the start.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.stats.counts()
+    }
+
+    /// How each partition is doing, as of the last commit time.
+    ///
+    /// # Panics
+    /// Never: nothing panics under this lock.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Takes from the log as this says from now on. Nothing is drained.
+    pub fn flow(&self, flow: Flow) {
+        self.steering().flow(flow);
+    }
+
+    /// What changes this consumer from elsewhere.
+    #[must_use]
+    pub fn steering(&self) -> Steering {
+        Steering { orders: Arc::clone(&self.orders), wake: self.wake.clone() }
+    }
+
+    /// Bytes of records in flight.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> usize {
+        self.budget.used_bytes()
+    }
+
+    /// Adds this consumer's metrics to a registry, under the label `subscription`. They are read at each scrape.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry, subscription: &str) {
+        registry.register_collector(Box::new(crate::meter::Meter {
+            subscription: subscription.to_owned(),
+            stats: Arc::clone(&self.stats),
+            health: Arc::clone(&self.health),
+            budget: self.budget.clone(),
+        }));
+    }
+
+    /// Resolves when the consumer has ended by itself.
+    ///
+    /// # Errors
+    /// With the reason.
+    pub async fn ended(&mut self) -> Result<(), Fault> {
+        let Some(ended) = self.ended.as_mut() else { return Ok(()) };
+        let end = ended.await.unwrap_or_else(|_| Err(poller_is_gone()));
+        self.ended = None;
+        end
+    }
+
+    /// Takes no more records, gives those that run so much time, commits what is done, and leaves the group.
+    ///
+    /// # Errors
+    /// When the consumer had ended by itself before, with the reason.
+    pub async fn stop(mut self, drain_max: Duration) -> Result<Counts, Fault> {
+        self.order_stop(drain_max);
+        let end = self.ended().await;
+        if let Some(thread) = self.thread.take() {
+            // It has sent its last word, so this takes no time.
+            let _ = thread.join();
+        }
+        for task in std::mem::take(&mut self.tasks) {
+            let _ = task.await;
+        }
+        end.map(|()| self.stats.counts())
+    }
+
+    fn order_stop(&self, drain_max: Duration) {
+        if let Ok(mut orders) = self.orders.lock() {
+            orders.stop = Some(drain_max);
+        }
+        self.wake.wake();
+    }
+}
+
+/// Changes a running consumer from elsewhere. Clones change the same one; when it has ended they change nothing.
+#[derive(Clone, Debug)]
+pub struct Steering {
+    orders: Arc<Mutex<Orders>>,
+    wake: Wake,
+}
+
+impl Steering {
+    /// Takes from the log as this says from now on. Nothing is drained.
+    ///
+    /// # Panics
+    /// Never: nothing panics under this lock.
+    pub fn flow(&self, flow: Flow) {
+        self.orders.lock().expect("no panic under this lock").flow = Some(flow);
+        self.wake.wake();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.order_stop(Duration::ZERO);
+        if let Some(own) = self.own.take() {
+            own.shutdown_background();
+        }
+    }
+}

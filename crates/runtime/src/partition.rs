@@ -1,0 +1,185 @@
+//! The poller's side of one partition: its window, what is committed, and what a predecessor had done.
+
+use crate::assignment::Assignment;
+use crate::flow::Bucket;
+use crate::health::PartitionHealth;
+use crate::offset_map;
+use crate::record::Place;
+use crate::source::Commit;
+use crate::window::{Slot, Window};
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+pub(crate) struct Partition {
+    pub(crate) assignment: Arc<Assignment>,
+    pub(crate) window: Window,
+    /// Revoked or lost: no more records.
+    pub(crate) is_leaving: bool,
+    /// Why it gives no more records.
+    pub(crate) fault: Option<String>,
+    /// Records that a window must have room for before it is fed again, so that a full one is not fed one by one.
+    pub(crate) fetch_min: usize,
+    /// Its own rate.
+    pub(crate) bucket: Bucket,
+    /// The commit on its way, and the last one that was answered.
+    pub(crate) sent: Option<(i64, String)>,
+    pub(crate) acked: Option<(i64, String)>,
+    /// Where a successor would start.
+    base: Option<i64>,
+    /// One past the last record that was started.
+    next: i64,
+    /// Offsets that a predecessor had done, in order; those before `next` are gone.
+    done_before: VecDeque<Range<i64>>,
+    /// Offset and lane of what was handed to the shards, from the head on: the head must have a name.
+    lanes: VecDeque<(i64, u64)>,
+    /// The oldest record that is not done, and since when it is that.
+    head: Option<(i64, Instant)>,
+    since: Instant,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        assignment: Arc<Assignment>,
+        window_records: usize,
+        committed: Option<i64>,
+        metadata: String,
+        done_before: Vec<Range<i64>>,
+        now: Instant,
+    ) -> Self {
+        let window = Window::new(window_records);
+        Self {
+            assignment,
+            fetch_min: (window.free() / 16).clamp(1, 64),
+            window,
+            bucket: Bucket::new(now),
+            is_leaving: false,
+            fault: None,
+            sent: None,
+            acked: committed.map(|offset| (offset, metadata)),
+            base: committed,
+            next: committed.unwrap_or(0),
+            done_before: done_before.into(),
+            lanes: VecDeque::new(),
+            head: None,
+            since: now,
+        }
+    }
+
+    pub(crate) fn is_at(&self, place: &Place) -> bool {
+        self.assignment.place == *place
+    }
+
+    pub(crate) fn start(&mut self, offset: i64) -> Slot {
+        self.base.get_or_insert(offset);
+        self.next = offset + 1;
+        self.window.start(offset)
+    }
+
+    /// Whether a predecessor had done it. Asked for in log order.
+    pub(crate) fn is_done_before(&mut self, offset: i64) -> bool {
+        while self.done_before.front().is_some_and(|range| range.end <= offset) {
+            self.done_before.pop_front();
+        }
+        self.done_before.front().is_some_and(|range| range.contains(&offset))
+    }
+
+    /// Remembers the lane of a record that is handed to a shard. In log order.
+    pub(crate) fn hand_over(&mut self, offset: i64, lane: u64) {
+        self.lanes.push_back((offset, lane));
+    }
+
+    pub(crate) fn advance(&mut self) {
+        if let Some(base) = self.window.advance() {
+            self.base = Some(base);
+            let passed = self.lanes.partition_point(|(offset, _)| *offset < base);
+            self.lanes.drain(..passed);
+        }
+    }
+
+    /// What is to be committed, if that is not what was committed last.
+    pub(crate) fn commit(&self, metadata_bytes_max: usize) -> Option<Commit> {
+        let offset = self.base?;
+        let mut done = self.window.done_beyond();
+        // What a predecessor had done and we have not come to yet must outlive this commit.
+        for range in &self.done_before {
+            let rest = range.start.max(self.next)..range.end;
+            match done.last_mut() {
+                _ if rest.is_empty() => {}
+                Some(last) if last.end == rest.start => last.end = rest.end,
+                _ => done.push(rest),
+            }
+        }
+        let metadata = offset_map::encode(offset, &done, metadata_bytes_max);
+        let is_new = self.acked.as_ref().is_none_or(|(acked, text)| *acked != offset || *text != metadata);
+        is_new.then(|| Commit { place: self.assignment.place.clone(), offset, metadata })
+    }
+
+    pub(crate) fn health(&mut self, now: Instant) -> PartitionHealth {
+        let head = self.window.head_offset();
+        if head != self.head.map(|(offset, _)| offset) {
+            self.head = head.map(|offset| (offset, now));
+        }
+        let trouble = head.and_then(|offset| self.assignment.trouble_at(offset));
+        PartitionHealth {
+            place: self.assignment.place.clone(),
+            committed: self.acked.as_ref().map(|(offset, _)| *offset),
+            head,
+            head_for: self.head.map(|(_, since)| now - since).unwrap_or_default(),
+            head_attempts_failed: trouble.as_ref().map_or(0, |trouble| trouble.attempt),
+            head_lane: self.lanes.front().filter(|(offset, _)| Some(*offset) == head).map(|(_, lane)| *lane),
+            head_reason: trouble.map(|trouble| trouble.reason),
+            pending: self.window.pending(),
+            failing: self.assignment.trouble_count(),
+            fault: self.fault.clone(),
+            ours_for: now - self.since,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(committed: i64, done: Vec<Range<i64>>) -> Partition {
+        let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
+        let metadata = offset_map::encode(committed, &done, 4000);
+        Partition::new(assignment, 64, Some(committed), metadata, done, Instant::now())
+    }
+
+    fn done_after(commit: &Commit) -> Vec<Range<i64>> {
+        offset_map::decode(commit.offset, &commit.metadata).unwrap()
+    }
+
+    #[test]
+    fn what_a_predecessor_had_done_outlives_the_first_commit_of_its_successor() {
+        let mut partition = partition(10, vec![12..14, 20..30]);
+        assert_eq!(partition.commit(4000), None);
+        let slots: Vec<Slot> = (10..14).map(|offset| partition.start(offset)).collect();
+        let spared: Vec<bool> = (10..14).map(|offset| partition.is_done_before(offset)).collect();
+        assert_eq!(spared, [false, false, true, true]);
+        slots.into_iter().skip(1).for_each(Slot::finish);
+        partition.advance();
+        let commit = partition.commit(4000).unwrap();
+        assert_eq!((commit.offset, done_after(&commit)), (10, vec![11..14, 20..30]));
+        partition.start(20).finish();
+        assert!(partition.is_done_before(20));
+        let commit = partition.commit(4000).unwrap();
+        // The log has nothing from 14 to 19, so that one range says it all.
+        assert_eq!(done_after(&commit), vec![11..30]);
+    }
+
+    #[test]
+    fn nothing_is_committed_before_anything_is_known() {
+        let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
+        let mut partition = Partition::new(assignment, 64, None, String::new(), Vec::new(), Instant::now());
+        assert_eq!(partition.commit(4000), None);
+        let slot = partition.start(5);
+        // A start without a commit is a position worth keeping: retention or a later record must not move it.
+        assert_eq!(partition.commit(4000).map(|commit| commit.offset), Some(5));
+        slot.finish();
+        partition.advance();
+        assert_eq!(partition.commit(4000).map(|commit| commit.offset), Some(6));
+    }
+}

@@ -1,0 +1,450 @@
+//! The poller: one thread a consumer. Serves the group's events, moves records from the log to the shards as far as
+//! windows and budget allow, advances the windows, and commits.
+//!
+//! A turn never waits, but for the answer to a commit when partitions go away.
+
+use crate::assignment::Assignment;
+use crate::budget::Budget;
+use crate::flow::{Bucket, Flow};
+use crate::health::{Health, PartitionHealth};
+use crate::lane;
+use crate::mailbox::{Mailbox, Message, Work};
+use crate::offset_map;
+use crate::partition::Partition;
+use crate::record::{Place, Record};
+use crate::source::{Assigned, Commit, Event, LogSource};
+use crate::stats::{Counts, Stats};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use weir_model::{Fault, limits};
+
+/// How long a turn may wait when nothing is due; whatever happens wakes it before.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
+
+/// The first and the longest wait while windows or budget are full, or partitions drain. Completion sends no word, so
+/// that a record's end costs one bit; the poller looks.
+const LOOK_WAIT: Duration = Duration::from_millis(1);
+const LOOK_WAIT_MAX: Duration = Duration::from_millis(8);
+
+/// How long the answer to a last commit may take.
+const LAST_COMMIT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a cancelled attempt may take to notice: a handler that computes has no `.await`.
+const CANCEL_WAIT: Duration = Duration::from_secs(2);
+
+/// What the poller is told from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// Stop, and drain for at most so long.
+    pub(crate) stop: Option<Duration>,
+    /// Stop because of this.
+    pub(crate) fault: Option<Fault>,
+    /// Take as this says from now on.
+    pub(crate) flow: Option<Flow>,
+}
+
+pub(crate) struct Settings {
+    pub(crate) window_records: usize,
+    pub(crate) commit_every: Duration,
+    pub(crate) drain_max: Duration,
+    pub(crate) metadata_bytes_max: usize,
+}
+
+/// Partitions on their way out.
+struct Drain {
+    places: Vec<Place>,
+    deadline: Instant,
+    is_cancelled: bool,
+    is_lost: bool,
+}
+
+pub(crate) struct Poller {
+    source: Box<dyn LogSource>,
+    settings: Settings,
+    budget: Budget,
+    shards: Vec<Arc<Mailbox>>,
+    stats: Arc<Stats>,
+    orders: Arc<Mutex<Orders>>,
+    health: Arc<Mutex<Health>>,
+    partitions: Vec<Partition>,
+    drains: Vec<Drain>,
+    next_id: u64,
+    first: usize,
+    commit_due: Instant,
+    look_wait: Duration,
+    flow: Flow,
+    bucket: Bucket,
+    is_stopping: bool,
+    end: Option<Fault>,
+    counts: Counts,
+    events: Vec<Event>,
+    records: Vec<Record>,
+    stages: Vec<Vec<Work>>,
+}
+
+/// What follows a turn.
+pub(crate) enum Turn {
+    /// The next one, after this time or a wake-up.
+    Wait(Duration),
+    /// Everything is done.
+    Ended(Result<(), Fault>),
+}
+
+impl Poller {
+    pub(crate) fn new(
+        source: Box<dyn LogSource>,
+        settings: Settings,
+        budget: Budget,
+        shards: Vec<Arc<Mailbox>>,
+        stats: Arc<Stats>,
+        orders: Arc<Mutex<Orders>>,
+        health: Arc<Mutex<Health>>,
+    ) -> Self {
+        let stages = shards.iter().map(|_| Vec::new()).collect();
+        let commit_due = Instant::now() + settings.commit_every;
+        Self {
+            source,
+            settings,
+            budget,
+            shards,
+            stats,
+            orders,
+            health,
+            partitions: Vec::new(),
+            drains: Vec::new(),
+            next_id: 1,
+            first: 0,
+            commit_due,
+            look_wait: LOOK_WAIT,
+            flow: Flow::default(),
+            bucket: Bucket::new(Instant::now()),
+            is_stopping: false,
+            end: None,
+            counts: Counts::default(),
+            events: Vec::new(),
+            records: Vec::new(),
+            stages,
+        }
+    }
+
+    pub(crate) fn source(&mut self) -> &mut dyn LogSource {
+        &mut *self.source
+    }
+
+    /// Ends the shards of a consumer that does not start.
+    pub(crate) fn close_shards(&self) {
+        self.shards.iter().for_each(|shard| shard.push(Message::Close));
+    }
+
+    pub(crate) fn turn(&mut self) -> Turn {
+        let now = Instant::now();
+        self.obey(now);
+        let mut events = std::mem::take(&mut self.events);
+        self.source.events(&mut events);
+        for event in events.drain(..) {
+            self.on_event(event, now);
+        }
+        self.events = events;
+        let mut moved = self.drain(now);
+        let (fetched, is_held_back) = self.fetch(now);
+        moved |= fetched;
+        if now >= self.commit_due {
+            self.commit();
+            self.publish(now);
+            self.commit_due = now + self.settings.commit_every;
+        }
+        self.stats.add(&mut self.counts);
+        if self.is_stopping && self.drains.is_empty() {
+            self.source.close();
+            self.close_shards();
+            self.publish(now);
+            return Turn::Ended(self.end.take().map_or(Ok(()), Err));
+        }
+        Turn::Wait(self.wait(now, moved, is_held_back || !self.drains.is_empty()))
+    }
+
+    fn wait(&mut self, now: Instant, moved: bool, must_look: bool) -> Duration {
+        if moved {
+            self.look_wait = LOOK_WAIT;
+        }
+        if must_look {
+            let wait = self.look_wait;
+            self.look_wait = (wait * 2).min(LOOK_WAIT_MAX);
+            wait
+        } else if moved {
+            Duration::ZERO
+        } else {
+            self.commit_due.saturating_duration_since(now).min(IDLE_WAIT)
+        }
+    }
+
+    fn obey(&mut self, now: Instant) {
+        let mut orders = self.orders.lock().expect("no panic under this lock");
+        if let Some(flow) = orders.flow.take() {
+            self.flow = flow;
+        }
+        let limit = match (orders.fault.take(), orders.stop.take()) {
+            (Some(fault), _) => {
+                self.end.get_or_insert(fault);
+                self.settings.drain_max
+            }
+            (None, Some(limit)) => limit,
+            (None, None) => return,
+        };
+        drop(orders);
+        self.stop(now, limit, false);
+    }
+
+    fn stop(&mut self, now: Instant, limit: Duration, is_lost: bool) {
+        self.is_stopping = true;
+        let all = self.partitions.iter().filter(|partition| !partition.is_leaving);
+        let all = all.map(|partition| partition.assignment.place.clone()).collect();
+        self.begin_drain(all, now + limit, is_lost);
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Assigned(assigned) if self.is_stopping => {
+                let places: Vec<Place> = assigned.into_iter().map(|assigned| assigned.place).collect();
+                self.source.release(&places);
+            }
+            Event::Assigned(assigned) => {
+                for one in assigned {
+                    self.begin(one, now);
+                }
+            }
+            Event::Revoked(places) => self.begin_drain(places, now + self.settings.drain_max, false),
+            Event::Lost(places) => self.begin_drain(places, now, true),
+            Event::Committed(places) => {
+                self.counts.commits += places.len() as u64;
+                self.answered(&places, |partition| partition.acked = partition.sent.take());
+            }
+            Event::CommitFailed(places, fault) => {
+                self.counts.commits_failed += places.len() as u64;
+                tracing::warn!(error = %fault.chain(), partitions = places.len(), "a commit failed and comes again");
+                self.answered(&places, |partition| partition.sent = None);
+            }
+            Event::OutOfRange(place, fault) => {
+                tracing::error!(error = %fault.chain(), "a partition is stopped");
+                if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.is_at(&place))
+                {
+                    partition.fault = Some(fault.chain());
+                }
+            }
+            Event::Trouble(fault) => tracing::warn!(error = %fault.chain(), "the log reports trouble"),
+            Event::Ended(fault) => {
+                self.end.get_or_insert(fault);
+                self.stop(now, Duration::ZERO, true);
+            }
+        }
+    }
+
+    fn answered(&mut self, places: &[Place], act: impl Fn(&mut Partition)) {
+        for place in places {
+            self.partitions.iter_mut().filter(|partition| partition.is_at(place)).for_each(&act);
+        }
+    }
+
+    fn begin(&mut self, assigned: Assigned, now: Instant) {
+        let base = assigned.committed.unwrap_or(0);
+        let done = offset_map::decode(base, &assigned.metadata).unwrap_or_else(|error| {
+            tracing::warn!(place = %assigned.place, %error, "what the last owner had done past its commit is not known");
+            Vec::new()
+        });
+        tracing::info!(place = %assigned.place, committed = ?assigned.committed, "a partition is ours");
+        let assignment = Arc::new(Assignment::new(self.next_id, assigned.place));
+        self.next_id += 1;
+        for shard in &self.shards {
+            shard.push(Message::Begin(Arc::clone(&assignment)));
+        }
+        self.partitions.push(Partition::new(
+            assignment,
+            self.settings.window_records,
+            assigned.committed,
+            assigned.metadata,
+            done,
+            now,
+        ));
+    }
+
+    fn begin_drain(&mut self, places: Vec<Place>, deadline: Instant, is_lost: bool) {
+        for partition in &mut self.partitions {
+            if places.iter().any(|place| partition.is_at(place)) && !partition.is_leaving {
+                partition.is_leaving = true;
+                let id = partition.assignment.id;
+                self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
+            }
+        }
+        // What is lost needs no order between it and a drain that is under way: that one ends as lost, too.
+        for drain in self
+            .drains
+            .iter_mut()
+            .filter(|drain| is_lost && drain.places.iter().any(|one| places.contains(one)))
+        {
+            (drain.is_lost, drain.deadline) = (true, deadline);
+        }
+        self.drains.push(Drain { places, deadline, is_cancelled: false, is_lost });
+    }
+
+    /// Looks at the partitions on their way out; whether one drain came to its end.
+    fn drain(&mut self, now: Instant) -> bool {
+        let mut drains = std::mem::take(&mut self.drains);
+        let before = drains.len();
+        drains.retain_mut(|drain| !self.drain_one(drain, now));
+        let ended = drains.len() < before;
+        self.drains.append(&mut drains);
+        ended
+    }
+
+    fn drain_one(&mut self, drain: &mut Drain, now: Instant) -> bool {
+        let leaving = || {
+            self.partitions.iter().filter(|partition| drain.places.iter().any(|place| partition.is_at(place)))
+        };
+        let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
+        if !is_quiet && now >= drain.deadline && !drain.is_cancelled {
+            for partition in leaving() {
+                let id = partition.assignment.id;
+                self.shards.iter().for_each(|shard| shard.push(Message::Cancel(id)));
+            }
+            drain.is_cancelled = true;
+            drain.deadline = now + CANCEL_WAIT;
+            return false;
+        }
+        if !is_quiet && now < drain.deadline {
+            return false;
+        }
+        if !is_quiet {
+            tracing::warn!(
+                "a handler does not let go of its partition; it may end after the next owner has begun"
+            );
+        }
+        let (mut leaving, staying) =
+            std::mem::take(&mut self.partitions).into_iter().partition::<Vec<Partition>, _>(|partition| {
+                drain.places.iter().any(|place| partition.is_at(place))
+            });
+        self.partitions = staying;
+        if !drain.is_lost {
+            leaving.iter_mut().for_each(Partition::advance);
+            self.commit_last(&leaving);
+        }
+        self.source.release(&drain.places);
+        true
+    }
+
+    /// The last commit of partitions that go away. A second try, because a coordinator that is busy with the rebalance
+    /// may refuse the first; after that the next owner repeats what was not committed.
+    fn commit_last(&mut self, leaving: &[Partition]) {
+        let commits: Vec<Commit> = leaving
+            .iter()
+            .filter_map(|partition| partition.commit(self.settings.metadata_bytes_max))
+            .collect();
+        if commits.is_empty() {
+            return;
+        }
+        let mut answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
+        if answer.is_err() {
+            answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
+        }
+        match answer {
+            Ok(()) => self.counts.commits += commits.len() as u64,
+            Err(fault) => {
+                self.counts.commits_failed += commits.len() as u64;
+                tracing::warn!(error = %fault.chain(), "the last commit failed: the next owner repeats some records");
+            }
+        }
+    }
+
+    /// Moves records to the shards. Whether some were moved, and whether a window or the budget held some back.
+    fn fetch(&mut self, now: Instant) -> (bool, bool) {
+        let (mut moved, mut is_held_back) = (false, false);
+        let count = self.partitions.len();
+        if count == 0 {
+            return (false, false);
+        }
+        self.first = (self.first + 1) % count;
+        for turn in 0..count {
+            let partition = &mut self.partitions[(self.first + turn) % count];
+            partition.advance();
+            if partition.is_leaving || partition.fault.is_some() || self.flow.is_paused {
+                continue;
+            }
+            let rated = self.bucket.left(self.flow.rate, now);
+            let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
+            let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
+            if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
+                is_held_back = true;
+                continue;
+            }
+            let room = room.min(rated);
+            self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
+            if self.records.is_empty() {
+                continue;
+            }
+            moved = true;
+            self.counts.received += self.records.len() as u64;
+            self.bucket.take(self.records.len());
+            partition.bucket.take(self.records.len());
+            stage(partition, &self.flow, &mut self.records, &mut self.stages, &mut self.counts);
+            for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
+                if !stage.is_empty() {
+                    let works = std::mem::take(stage);
+                    shard.push(Message::Batch { assignment: partition.assignment.id, works });
+                }
+            }
+        }
+        (moved, is_held_back)
+    }
+
+    fn commit(&mut self) {
+        let mut commits = Vec::new();
+        for partition in
+            self.partitions.iter_mut().filter(|partition| partition.sent.is_none() && !partition.is_leaving)
+        {
+            if let Some(commit) = partition.commit(self.settings.metadata_bytes_max) {
+                partition.sent = Some((commit.offset, commit.metadata.clone()));
+                commits.push(commit);
+            }
+        }
+        if !commits.is_empty() {
+            self.source.commit(&commits);
+        }
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let partitions: Vec<PartitionHealth> =
+            self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
+        *self.health.lock().expect("no panic under this lock") = Health { partitions };
+    }
+}
+
+/// Starts each record in the window and puts it on the stage of its shard.
+fn stage(
+    partition: &mut Partition,
+    flow: &Flow,
+    records: &mut Vec<Record>,
+    stages: &mut [Vec<Work>],
+    counts: &mut Counts,
+) {
+    let per_shard = records.len() / stages.len() + records.len() / 8 + 1;
+    for record in records.drain(..) {
+        let slot = partition.start(record.offset);
+        if partition.is_done_before(record.offset) {
+            counts.spared += 1;
+            slot.finish();
+            continue;
+        }
+        if flow.ignores(record.key.as_ref()) {
+            counts.ignored += 1;
+            slot.finish();
+            continue;
+        }
+        let lane = lane::of(partition.assignment.id, record.key.as_deref(), record.offset);
+        partition.hand_over(record.offset, lane);
+        let stage = &mut stages[lane::shard(lane, stages.len())];
+        if stage.is_empty() {
+            stage.reserve(per_shard);
+        }
+        stage.push(Work { record, slot, lane });
+    }
+}

@@ -1,0 +1,421 @@
+//! One shard: owns its lanes, runs at most one attempt a lane, and waits for nothing but its mailbox, its attempts and
+//! its timers.
+//!
+//! A new attempt is polled once in place; only what is not ready at once is put among the running. A record that has to
+//! come again waits in its lane on a timer and holds nothing else.
+
+use crate::assignment::{Assignment, Trouble};
+use crate::dead_letter::DeadLetters;
+use crate::lane::LaneMap;
+use crate::mailbox::{Mailbox, Message, Work};
+use crate::outcome::Outcome;
+use crate::record::Record;
+use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::stats::{Counts, Stats};
+use crate::step::{self, End, Ended, Step};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use weir_model::{Fault, FaultKind};
+
+/// Attempts that end in one turn before other tasks of the thread get theirs.
+const ENDS_PER_TURN_MAX: usize = 1024;
+
+/// What all shards of a consumer are given.
+pub(crate) struct Terms {
+    pub(crate) retry: RetryPolicy,
+    pub(crate) dead_letters: Option<DeadLetters>,
+    pub(crate) stats: Arc<Stats>,
+    /// Told once, when a record's policy is to stop.
+    pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
+}
+
+/// A record, and how it has fared.
+pub(crate) struct Task {
+    pub(crate) work: Work,
+    /// Its first failure.
+    since: Option<Instant>,
+    /// The cause that it goes to the dead letters for, and how often that was tried.
+    burial: Option<(Cow<'static, str>, u32)>,
+}
+
+enum Head {
+    /// An attempt, or the writing of a dead letter, is among the running.
+    Running,
+    /// On the timer of this number.
+    Waiting(u64, Task),
+    /// Given up, and held.
+    Parked(#[expect(dead_code, reason = "holds the record's slot, so that it stays pending")] Task),
+}
+
+/// What a lane holds; a lane with nothing is not there.
+struct Lane {
+    assignment: u64,
+    head: Head,
+    queue: VecDeque<Work>,
+}
+
+struct Local {
+    shared: Arc<Assignment>,
+    running_count: usize,
+    is_revoked: bool,
+}
+
+pub(crate) struct Shard<M, F> {
+    terms: Arc<Terms>,
+    mailbox: Arc<Mailbox>,
+    make: M,
+    assignments: LaneMap<Local>,
+    lanes: LaneMap<Lane>,
+    running: FuturesUnordered<Step<F>>,
+    timers: BinaryHeap<Reverse<(Instant, u64, u64)>>,
+    timer_last: u64,
+    sleep: Pin<Box<Sleep>>,
+    chance: Chance,
+    counts: Counts,
+    messages: Vec<Message>,
+    spare: Option<step::Room<F>>,
+}
+
+impl<M, F> Shard<M, F>
+where
+    M: Fn(Record) -> F,
+    F: Future<Output = Outcome>,
+{
+    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, make: M) -> Self {
+        Self {
+            terms,
+            mailbox,
+            make,
+            assignments: LaneMap::default(),
+            lanes: LaneMap::default(),
+            running: FuturesUnordered::new(),
+            timers: BinaryHeap::new(),
+            timer_last: 0,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            chance: Chance::new(seed),
+            counts: Counts::default(),
+            messages: Vec::new(),
+            spare: None,
+        }
+    }
+
+    /// Runs until the mailbox says that it is the end.
+    pub(crate) async fn run(mut self) {
+        // Without tokio's own budget: it would make handlers' sockets seem busy after 128 polls of a turn. The turn
+        // has a bound of its own.
+        tokio::task::unconstrained(std::future::poll_fn(|context| self.turn(context))).await;
+    }
+
+    fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut ends_left = ENDS_PER_TURN_MAX;
+        let polled = loop {
+            if self.read_mail(context) {
+                break Poll::Ready(());
+            }
+            self.fire_timers(context);
+            while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(context) {
+                self.ended(ended, context);
+                ends_left -= 1;
+                if ends_left == 0 {
+                    break;
+                }
+            }
+            if ends_left == 0 {
+                context.waker().wake_by_ref();
+                break Poll::Pending;
+            }
+            let Some(Reverse((due, ..))) = self.timers.peek() else { break Poll::Pending };
+            if self.sleep.deadline() != *due {
+                self.sleep.as_mut().reset(*due);
+            }
+            if self.sleep.as_mut().poll(context).is_pending() {
+                break Poll::Pending;
+            }
+        };
+        self.terms.stats.add(&mut self.counts);
+        polled
+    }
+
+    /// Does what the poller says; true at the end.
+    fn read_mail(&mut self, context: &mut Context<'_>) -> bool {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.mailbox.take(&mut messages, context.waker());
+        for message in messages.drain(..) {
+            match message {
+                Message::Begin(shared) => {
+                    let local = Local { shared, running_count: 0, is_revoked: false };
+                    self.assignments.insert(local.shared.id, local);
+                }
+                Message::Batch { assignment, works } => {
+                    for work in works {
+                        self.arrive(assignment, work, context);
+                    }
+                }
+                Message::Revoke(id) => self.revoke(id),
+                Message::Cancel(id) => self.cancel(id),
+                Message::Close => return true,
+            }
+        }
+        self.messages = messages;
+        false
+    }
+
+    fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        let number = work.lane;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.queue.push_back(work);
+            return;
+        }
+        let task = Task { work, since: None, burial: None };
+        if let Some(head) = self.attempt(assignment, task, context) {
+            self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
+        }
+    }
+
+    /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
+    fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
+        let lane = task.work.lane;
+        let (task, end) = if let Some((cause, _)) = &task.burial {
+            let Some(letters) = &self.terms.dead_letters else {
+                unreachable!("only with a place for dead letters is a record given to them");
+            };
+            let job = letters.write(&task.work.record, cause);
+            self.run_step(assignment, Step::bury(assignment, lane, task, job));
+            return Some(Head::Running);
+        } else {
+            let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
+            match step::start(room, &self.make, task.work.record.clone(), context) {
+                Ok((outcome, room)) => {
+                    self.spare = room;
+                    (task, outcome)
+                }
+                Err(room) => {
+                    self.run_step(assignment, Step::handle(assignment, lane, task, room));
+                    return Some(Head::Running);
+                }
+            }
+        };
+        self.settle(assignment, task, end)
+    }
+
+    fn run_step(&mut self, assignment: u64, step: Step<F>) {
+        if let Some(local) = self.assignments.get_mut(&assignment) {
+            local.running_count += 1;
+        }
+        self.running.push(step);
+    }
+
+    /// An attempt among the running has ended: what it says, then the lane's next records.
+    fn ended(&mut self, ended: Ended<F>, context: &mut Context<'_>) {
+        let Ended { assignment, lane: number, task, end, room } = ended;
+        if self.spare.is_none() {
+            self.spare = room;
+        }
+        let Some(local) = self.assignments.get_mut(&assignment) else { return };
+        local.running_count -= 1;
+        if local.is_revoked {
+            // What is not done now comes again to the next owner.
+            if matches!(end, End::Outcome(Outcome::Done | Outcome::Skip(_)) | End::Buried(Ok(()))) {
+                self.settle(assignment, task, end);
+            }
+            self.lanes.remove(&number);
+            self.quiet_if_idle(assignment);
+            return;
+        }
+        let head = self.settle(assignment, task, end);
+        self.go_on(assignment, number, head, context);
+    }
+
+    /// Starts a lane's next records for as long as each ends at once; what holds the lane is kept in it.
+    fn go_on(&mut self, assignment: u64, number: u64, mut head: Option<Head>, context: &mut Context<'_>) {
+        while head.is_none() {
+            let Some(lane) = self.lanes.get_mut(&number) else { return };
+            let Some(work) = lane.queue.pop_front() else {
+                self.lanes.remove(&number);
+                return;
+            };
+            head = self.attempt(assignment, Task { work, since: None, burial: None }, context);
+        }
+        if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
+            lane.head = head;
+        }
+    }
+
+    /// Does what the end of an attempt asks for; what the lane is held by, if it is.
+    fn settle(&mut self, assignment: u64, mut task: Task, end: End) -> Option<Head> {
+        let (wait, reason) = match end {
+            End::Outcome(Outcome::Done) => {
+                self.counts.done += 1;
+                return self.finish(assignment, task);
+            }
+            End::Outcome(Outcome::Skip(_)) => {
+                self.counts.skipped += 1;
+                return self.finish(assignment, task);
+            }
+            End::Buried(Ok(())) => {
+                self.counts.dead_letters += 1;
+                return self.finish(assignment, task);
+            }
+            End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
+            End::Outcome(Outcome::DeadLetter(reason)) => {
+                return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
+            }
+            End::Outcome(Outcome::Retry(after)) => {
+                (after, Cow::Borrowed("the handler asked for another attempt"))
+            }
+            End::Outcome(Outcome::RetryWith(value, after)) => {
+                task.work.record.value = Some(value);
+                (after, Cow::Borrowed("the handler asked for another attempt with another value"))
+            }
+            End::Outcome(Outcome::Failed(reason)) => {
+                self.counts.failed += 1;
+                (None, reason)
+            }
+        };
+        let now = Instant::now();
+        let since = *task.since.get_or_insert(now);
+        let attempt = task.work.record.attempt;
+        if self.terms.retry.is_exhausted(attempt, now - since) {
+            let to_dead_letters = self.terms.retry.exhausted == Exhausted::DeadLetter;
+            return Some(self.give_up(assignment, task, reason, to_dead_letters));
+        }
+        self.note(assignment, &task, now, &reason);
+        task.work.record.attempt = attempt.saturating_add(1);
+        self.counts.retried += 1;
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        Some(self.wait(task, now + wait))
+    }
+
+    fn finish(&self, assignment: u64, task: Task) -> Option<Head> {
+        if task.since.is_some()
+            && let Some(local) = self.assignments.get(&assignment)
+        {
+            local.shared.trouble_is_over(task.work.record.offset);
+        }
+        task.work.slot.finish();
+        None
+    }
+
+    fn wait(&mut self, task: Task, until: Instant) -> Head {
+        self.timer_last += 1;
+        self.timers.push(Reverse((until, self.timer_last, task.work.lane)));
+        Head::Waiting(self.timer_last, task)
+    }
+
+    /// No further attempt: dead letter, park or stop.
+    fn give_up(
+        &mut self,
+        assignment: u64,
+        mut task: Task,
+        reason: Cow<'static, str>,
+        to_dead_letters: bool,
+    ) -> Head {
+        let now = Instant::now();
+        task.since.get_or_insert(now);
+        self.note(assignment, &task, now, &reason);
+        if to_dead_letters {
+            task.burial = Some((reason, 0));
+            // At once, by the timer: the lane's head is written like any other attempt.
+            return self.wait(task, now);
+        }
+        let record = &task.work.record;
+        let about = format!(
+            "{}/{}/{} after {} attempts",
+            record.topic, record.partition, record.offset, record.attempt
+        );
+        if self.terms.retry.exhausted == Exhausted::Stop {
+            let fault = Fault::new(FaultKind::Rejected, "W-RUNTIME-GIVEN-UP", "handle a record", about);
+            (self.terms.stop)(fault.caused_by(reason.into_owned()));
+        } else {
+            tracing::error!(place = %about, %reason, "a record is parked: its key and its commit wait for a restart");
+        }
+        self.counts.parked += 1;
+        Head::Parked(task)
+    }
+
+    fn bury_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
+        let now = Instant::now();
+        self.counts.dead_letters_failed += 1;
+        let reason = format!("its dead letter is not written: {}", fault.chain());
+        tracing::warn!(error = %fault.chain(), "a dead letter is not written yet; its record stays pending");
+        self.note(assignment, &task, now, &reason);
+        let tries = task.burial.as_mut().map_or(1, |(_, tries)| {
+            *tries = tries.saturating_add(1);
+            *tries
+        });
+        let wait = RetryPolicy::default().wait(tries, &mut self.chance);
+        self.wait(task, now + wait)
+    }
+
+    fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {
+        if let Some(local) = self.assignments.get(&assignment) {
+            let record = &task.work.record;
+            let trouble = Trouble {
+                attempt: record.attempt,
+                since: task.since.unwrap_or(now),
+                reason: reason.to_owned(),
+            };
+            local.shared.trouble(record.offset, trouble);
+        }
+    }
+
+    fn fire_timers(&mut self, context: &mut Context<'_>) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(Reverse((due, ..))) = self.timers.peek()
+            && *due <= now
+        {
+            let Some(Reverse((_, timer, number))) = self.timers.pop() else { return };
+            // A lane that was revoked meanwhile is gone, or waits on another timer.
+            let Some(lane) = self.lanes.get_mut(&number) else { continue };
+            if !matches!(&lane.head, Head::Waiting(waiting, _) if *waiting == timer) {
+                continue;
+            }
+            let Head::Waiting(_, task) = std::mem::replace(&mut lane.head, Head::Running) else { continue };
+            let assignment = lane.assignment;
+            let head = self.attempt(assignment, task, context);
+            self.go_on(assignment, number, head, context);
+        }
+    }
+
+    fn revoke(&mut self, id: u64) {
+        let Some(local) = self.assignments.get_mut(&id) else { return };
+        local.is_revoked = true;
+        self.lanes.retain(|_, lane| {
+            lane.queue.retain(|_| lane.assignment != id);
+            lane.assignment != id || matches!(lane.head, Head::Running)
+        });
+        self.quiet_if_idle(id);
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(local) = self.assignments.get_mut(&id) {
+            self.counts.cancelled += local.running_count as u64;
+            local.running_count = 0;
+            local.is_revoked = true;
+        }
+        let running = std::mem::take(&mut self.running);
+        self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
+        self.lanes.retain(|_, lane| lane.assignment != id);
+        self.quiet_if_idle(id);
+    }
+
+    fn quiet_if_idle(&mut self, id: u64) {
+        if self.assignments.get(&id).is_some_and(|local| local.is_revoked && local.running_count == 0)
+            && let Some(local) = self.assignments.remove(&id)
+        {
+            local.shared.quiet();
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The port that records come from: a consumer of a partitioned log in a group.
+//!
+//! One thread calls it, once per batch or less, so it is `dyn`. No call waits, but those that say so.
+
+use crate::budget::Budget;
+use crate::record::{Place, Record};
+use crate::wake::Wake;
+use std::time::Duration;
+use weir_model::Fault;
+
+/// What a partition came with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The partition.
+    pub place: Place,
+    /// The offset that the group has committed, if any.
+    pub committed: Option<i64>,
+    /// The metadata of that commit.
+    pub metadata: String,
+}
+
+/// What happened to the consumer.
+#[derive(Debug)]
+pub enum Event {
+    /// Partitions are ours; [`LogSource::fetch`] gives their records from the next call on.
+    Assigned(Vec<Assigned>),
+    /// Partitions are to be given up: they stay ours until [`LogSource::release`], which must come soon.
+    Revoked(Vec<Place>),
+    /// Partitions are somebody else's already: nothing of them may be committed. [`LogSource::release`] follows.
+    Lost(Vec<Place>),
+    /// A commit that was begun has ended.
+    Committed(Vec<Place>),
+    /// A commit that was begun has failed: it comes again with the next one.
+    CommitFailed(Vec<Place>, Fault),
+    /// The position is not in the log any more (retention, a topic made anew), and the policy does not say what then.
+    /// The partition gives no more records.
+    OutOfRange(Place, Fault),
+    /// Trouble that may pass by itself.
+    Trouble(Fault),
+    /// The consumer is beyond repair.
+    Ended(Fault),
+}
+
+/// What is to be committed of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The partition.
+    pub place: Place,
+    /// The offset that a successor starts at.
+    pub offset: i64,
+    /// What else a successor should know.
+    pub metadata: String,
+}
+
+/// A consumer of a partitioned, ordered log.
+pub trait LogSource: Send {
+    /// Joins the group. `wake` is woken whenever there is an event, or a queue of a partition becomes non-empty. May
+    /// wait for the brokers.
+    ///
+    /// # Errors
+    /// When the topics are not there, or a setting is refused.
+    fn start(&mut self, wake: Wake) -> Result<(), Fault>;
+
+    /// Adds what happened since the last call.
+    fn events(&mut self, events: &mut Vec<Event>);
+
+    /// Moves records of one partition that are here already, at most `count_max`, to the end of `records`, and counts
+    /// their bytes to the budget for as long as one of them lives.
+    fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>);
+
+    /// Begins a commit; [`Event::Committed`] or [`Event::CommitFailed`] follows.
+    fn commit(&mut self, commits: &[Commit]);
+
+    /// Commits and waits for the answer.
+    ///
+    /// # Errors
+    /// When the answer is no, or does not come in time.
+    fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault>;
+
+    /// Gives partitions up, after [`Event::Revoked`] or [`Event::Lost`].
+    fn release(&mut self, places: &[Place]);
+
+    /// Leaves the group. May wait for the brokers.
+    fn close(&mut self);
+}

@@ -1,0 +1,118 @@
+//! One attempt, or the writing of one dead letter, as a future; a panic in it is an outcome.
+
+use crate::log::Job;
+use crate::outcome::Outcome;
+use crate::record::Record;
+use crate::shard::Task;
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use weir_model::Fault;
+
+/// A place for a handler's future on the heap, used again and again.
+pub(crate) type Room<F> = Pin<Box<Option<F>>>;
+
+enum Doing<F> {
+    Handle(Room<F>),
+    Bury(Job<'static, ()>),
+}
+
+/// What is among the running.
+pub(crate) struct Step<F> {
+    assignment: u64,
+    lane: u64,
+    task: Option<Task>,
+    doing: Option<Doing<F>>,
+}
+
+/// How it ended.
+pub(crate) enum End {
+    Outcome(Outcome),
+    Buried(Result<(), Fault>),
+}
+
+pub(crate) struct Ended<F> {
+    pub(crate) assignment: u64,
+    pub(crate) lane: u64,
+    pub(crate) task: Task,
+    pub(crate) end: End,
+    /// An empty place to use again.
+    pub(crate) room: Option<Room<F>>,
+}
+
+/// Makes a handler's future and polls it once: its end and the room, or the room with the future in it.
+pub(crate) fn start<M, F>(
+    mut room: Room<F>,
+    make: &M,
+    record: Record,
+    context: &mut Context<'_>,
+) -> Result<(End, Option<Room<F>>), Room<F>>
+where
+    M: Fn(Record) -> F,
+    F: Future<Output = Outcome>,
+{
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        room.as_mut().set(Some(make(record)));
+        poll(&mut room, context)
+    }));
+    match made {
+        Ok(Poll::Pending) => Err(room),
+        Ok(Poll::Ready(outcome)) => Ok((End::Outcome(outcome), Some(room))),
+        Err(panic) => Ok((End::Outcome(panicked(&*panic)), None)),
+    }
+}
+
+/// Polls the future of a room and empties it at its end.
+fn poll<F: Future<Output = Outcome>>(room: &mut Room<F>, context: &mut Context<'_>) -> Poll<Outcome> {
+    let polled = room.as_mut().as_pin_mut().expect("a room that is polled has a future").poll(context);
+    if polled.is_ready() {
+        room.as_mut().set(None);
+    }
+    polled
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Outcome::failed(format!("the handler panicked: {}", text.unwrap_or("without a text")))
+}
+
+impl<F> Step<F> {
+    pub(crate) fn handle(assignment: u64, lane: u64, task: Task, room: Room<F>) -> Self {
+        Self { assignment, lane, task: Some(task), doing: Some(Doing::Handle(room)) }
+    }
+
+    pub(crate) fn bury(assignment: u64, lane: u64, task: Task, job: Job<'static, ()>) -> Self {
+        Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
+    }
+
+    pub(crate) const fn assignment(&self) -> u64 {
+        self.assignment
+    }
+}
+
+impl<F: Future<Output = Outcome>> Future for Step<F> {
+    type Output = Ended<F>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended<F>> {
+        let (end, is_room_whole) = match self.doing.as_mut().expect("a step is not polled after its end") {
+            Doing::Handle(room) => match catch_unwind(AssertUnwindSafe(|| poll(room, context))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(outcome)) => (End::Outcome(outcome), true),
+                Err(panic) => (End::Outcome(panicked(&*panic)), false),
+            },
+            Doing::Bury(job) => match job.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(result) => (End::Buried(result), false),
+            },
+        };
+        let room = match self.doing.take() {
+            Some(Doing::Handle(room)) if is_room_whole => Some(room),
+            _ => None,
+        };
+        let task = self.task.take().expect("a step is not polled after its end");
+        Poll::Ready(Ended { assignment: self.assignment, lane: self.lane, task, end, room })
+    }
+}

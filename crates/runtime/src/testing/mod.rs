@@ -1,0 +1,383 @@
+//! For tests without a broker: a log in memory with groups, commits and faults by script.
+//!
+//! ```ignore
+//! let log = MemoryLog::with_topic("orders", 4);
+//! log.put("orders", Record::new("orders", "1").with_key("alice"));
+//! let running = Consumer::new(log.source("group", &["orders"])).start_in_task(handler)?;
+//! ```
+//!
+//! With `#[tokio::test(start_paused = true)]` and [`crate::consumer::Consumer::start_in_task`] retries and time-outs
+//! take no time. [`judge::Judge`] watches what a handler is given.
+
+pub mod judge;
+
+use crate::budget::Budget;
+use crate::log::{Job, LogWriter, RecordBatch};
+use crate::record::{Header, Place, Record};
+use crate::source::{Assigned, Commit, Event, LogSource};
+use crate::wake::Wake;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use weir_model::{Fault, FaultKind};
+
+/// What the next append does instead of being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendFault {
+    /// It is refused with a fault of this kind.
+    Refused(FaultKind),
+    /// It is done, and the answer is a fault all the same.
+    AnswerLost,
+    /// It is neither done nor answered.
+    Hangs,
+}
+
+/// What the next commit does instead of being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitFault {
+    /// It is refused.
+    Refused,
+    /// It is done, and the answer is a fault all the same.
+    AnswerLost,
+}
+
+#[derive(Default)]
+struct State {
+    /// The records of each partition; an offset is an index, so a log with holes has `None`.
+    partitions: BTreeMap<Place, Vec<Option<Record>>>,
+    /// Committed offset and metadata by group and partition.
+    committed: BTreeMap<(String, Place), (i64, String)>,
+    append_faults: VecDeque<AppendFault>,
+    commit_faults: VecDeque<CommitFault>,
+    /// The group's living member.
+    members: BTreeMap<String, Member>,
+}
+
+#[derive(Default)]
+struct Member {
+    topics: Vec<String>,
+    wake: Wake,
+    events: Vec<Event>,
+    /// Where each partition of it is read next.
+    positions: BTreeMap<Place, i64>,
+}
+
+/// A log in memory. Clones share it.
+#[derive(Clone, Default)]
+pub struct MemoryLog {
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A log with one topic.
+    #[must_use]
+    pub fn with_topic(topic: &str, partition_count: i32) -> Self {
+        let log = Self::new();
+        log.create_topic(topic, partition_count);
+        log
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic under this lock")
+    }
+
+    /// Adds a topic.
+    pub fn create_topic(&self, topic: &str, partition_count: i32) {
+        let mut state = self.state();
+        for partition in 0..partition_count {
+            state.partitions.entry(Place::new(topic, partition)).or_default();
+        }
+    }
+
+    /// Adds a record to the partition that its key says; its topic, partition and offset are set. Returns its offset.
+    ///
+    /// # Panics
+    /// When the topic is not there.
+    pub fn put(&self, topic: &str, record: Record) -> i64 {
+        let mut state = self.state();
+        let place = state.place_of(topic, record.key.as_deref()).expect("the topic was created");
+        state.put(&place, Some(record))
+    }
+
+    /// Leaves a hole in a partition, as compaction and transactions do.
+    ///
+    /// # Panics
+    /// When the partition is not there.
+    pub fn put_hole(&self, topic: &str, partition: i32) {
+        self.state().put(&Place::new(topic, partition), None);
+    }
+
+    /// All records of a topic, by partition and offset.
+    #[must_use]
+    pub fn records(&self, topic: &str) -> Vec<Record> {
+        let state = self.state();
+        let of_topic = state.partitions.iter().filter(|(place, _)| &*place.topic == topic);
+        of_topic.flat_map(|(_, records)| records.iter().flatten().cloned()).collect()
+    }
+
+    /// What a group has committed of a partition.
+    #[must_use]
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<(i64, String)> {
+        self.state().committed.get(&(group.to_owned(), Place::new(topic, partition))).cloned()
+    }
+
+    /// Commits in a group's name, as an administrator or an older program may.
+    pub fn set_committed(&self, group: &str, topic: &str, partition: i32, offset: i64, metadata: &str) {
+        let place = Place::new(topic, partition);
+        self.state().committed.insert((group.to_owned(), place), (offset, metadata.to_owned()));
+    }
+
+    /// The next append meets this; several wait in line.
+    pub fn fail_append(&self, fault: AppendFault) {
+        self.state().append_faults.push_back(fault);
+    }
+
+    /// The next commit meets this; several wait in line.
+    pub fn fail_commit(&self, fault: CommitFault) {
+        self.state().commit_faults.push_back(fault);
+    }
+
+    /// A consumer of this log; the last one of a group has all partitions of its topics.
+    #[must_use]
+    pub fn source(&self, group: &str, topics: &[&str]) -> MemorySource {
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        MemorySource { log: self.clone(), group: group.to_owned(), topics }
+    }
+
+    /// Takes partitions away from a group's member, which may drain them first.
+    pub fn revoke(&self, group: &str, places: &[Place]) {
+        self.tell(group, Event::Revoked(places.to_vec()));
+    }
+
+    /// Takes partitions away from a group's member at once.
+    pub fn lose(&self, group: &str, places: &[Place]) {
+        self.tell(group, Event::Lost(places.to_vec()));
+    }
+
+    /// Gives partitions to a group's member.
+    pub fn assign(&self, group: &str, places: &[Place]) {
+        let event = self.state().assigned(group, places);
+        self.tell(group, event);
+    }
+
+    /// Ends a group's member beyond repair.
+    pub fn end(&self, group: &str, fault: Fault) {
+        self.tell(group, Event::Ended(fault));
+    }
+
+    fn tell(&self, group: &str, event: Event) {
+        let mut state = self.state();
+        let Some(member) = state.members.get_mut(group) else { return };
+        member.events.push(event);
+        let wake = member.wake.clone();
+        drop(state);
+        wake.wake();
+    }
+
+    /// Whether a group's member still holds a partition.
+    #[must_use]
+    pub fn holds(&self, group: &str, place: &Place) -> bool {
+        self.state().members.get(group).is_some_and(|member| member.positions.contains_key(place))
+    }
+}
+
+impl State {
+    fn place_of(&self, topic: &str, key: Option<&[u8]>) -> Option<Place> {
+        let places: Vec<&Place> = self.partitions.keys().filter(|place| &*place.topic == topic).collect();
+        let lane = crate::lane::of(0, Some(key.unwrap_or_default()), 0);
+        (!places.is_empty()).then(|| places[crate::lane::shard(lane, places.len())].clone())
+    }
+
+    fn put(&mut self, place: &Place, record: Option<Record>) -> i64 {
+        let records = self.partitions.get_mut(place).expect("the partition was created");
+        let offset = i64::try_from(records.len()).expect("a log in memory is small");
+        records.push(record.map(|record| Record {
+            topic: Arc::clone(&place.topic),
+            partition: place.partition,
+            offset,
+            attempt: 1,
+            ..record
+        }));
+        for member in self.members.values() {
+            member.wake.wake();
+        }
+        offset
+    }
+
+    fn assigned(&mut self, group: &str, places: &[Place]) -> Event {
+        let of_one = |place: &Place| {
+            let committed = self.committed.get(&(group.to_owned(), place.clone()));
+            let (committed, metadata) = committed.cloned().unzip();
+            Assigned { place: place.clone(), committed, metadata: metadata.unwrap_or_default() }
+        };
+        let assigned: Vec<Assigned> = places.iter().map(of_one).collect();
+        if let Some(member) = self.members.get_mut(group) {
+            for one in &assigned {
+                member.positions.insert(one.place.clone(), one.committed.unwrap_or(0));
+            }
+        }
+        Event::Assigned(assigned)
+    }
+
+    fn commit(&mut self, group: &str, commits: &[Commit]) -> Result<(), Fault> {
+        let fault = self.commit_faults.pop_front();
+        if fault != Some(CommitFault::Refused) {
+            for commit in commits {
+                let key = (group.to_owned(), commit.place.clone());
+                self.committed.insert(key, (commit.offset, commit.metadata.clone()));
+            }
+        }
+        fault.map_or(Ok(()), |fault| {
+            Err(scripted(FaultKind::Transient, "commit").caused_by(format!("{fault:?}")))
+        })
+    }
+}
+
+fn scripted(kind: FaultKind, doing: &'static str) -> Fault {
+    Fault::new(kind, "W-KAFKA-UNREACHABLE", doing, "the log in memory")
+}
+
+impl LogWriter for MemoryLog {
+    fn append(&self, batch: RecordBatch) -> Job<'static, ()> {
+        let mut state = self.state();
+        let fault = state.append_faults.pop_front();
+        match fault {
+            Some(AppendFault::Hangs) => return Box::pin(std::future::pending()),
+            Some(AppendFault::Refused(kind)) => {
+                return Box::pin(std::future::ready(Err(scripted(kind, "append"))));
+            }
+            Some(AppendFault::AnswerLost) | None => {}
+        }
+        let copy = |range| batch.optional(range).map(Bytes::copy_from_slice);
+        for span in &batch.records {
+            let topic = batch.topics[usize::from(span.topic)].as_str();
+            let headers = &batch.headers[span.headers.start as usize..span.headers.end as usize];
+            let headers: Arc<[Header]> = headers
+                .iter()
+                .map(|header| Header { name: (*header.name).into(), value: copy(&header.value) })
+                .collect();
+            let key = copy(&span.key);
+            let Some(place) = state.place_of(topic, key.as_deref()) else {
+                return Box::pin(std::future::ready(Err(scripted(FaultKind::Config, "find the topic"))));
+            };
+            let record = Record {
+                timestamp_ms: span.timestamp_ms,
+                key,
+                value: copy(&span.value),
+                headers: (!headers.is_empty()).then_some(headers),
+                ..Record::new(topic, "")
+            };
+            state.put(&place, Some(record));
+        }
+        Box::pin(std::future::ready(match fault {
+            None => Ok(()),
+            Some(_) => Err(scripted(FaultKind::Transient, "hear the answer")),
+        }))
+    }
+}
+
+/// A consumer of a [`MemoryLog`].
+pub struct MemorySource {
+    log: MemoryLog,
+    group: String,
+    topics: Vec<String>,
+}
+
+impl LogSource for MemorySource {
+    fn start(&mut self, wake: Wake) -> Result<(), Fault> {
+        let mut state = self.log.state();
+        let member = Member { topics: self.topics.clone(), wake, ..Member::default() };
+        let places: Vec<Place> = state.partitions.keys().cloned().collect();
+        let ours: Vec<Place> = places
+            .into_iter()
+            .filter(|place| member.topics.iter().any(|topic| **topic == *place.topic))
+            .collect();
+        if let Some(topic) =
+            self.topics.iter().find(|topic| !ours.iter().any(|place| *place.topic == ***topic))
+        {
+            return Err(Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "find the topic", topic));
+        }
+        state.members.insert(self.group.clone(), member);
+        let event = state.assigned(&self.group, &ours);
+        if let Some(member) = state.members.get_mut(&self.group) {
+            member.events.push(event);
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, events: &mut Vec<Event>) {
+        if let Some(member) = self.log.state().members.get_mut(&self.group) {
+            events.append(&mut member.events);
+        }
+    }
+
+    fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
+        let mut state = self.log.state();
+        let State { partitions, members, .. } = &mut *state;
+        let Some(position) = members.get_mut(&self.group).and_then(|member| member.positions.get_mut(place))
+        else {
+            return;
+        };
+        let rest = &partitions[place]
+            [usize::try_from(*position).unwrap_or(usize::MAX).min(partitions[place].len())..];
+        let before = records.len();
+        for record in rest {
+            if records.len() - before == count_max {
+                break;
+            }
+            *position += 1;
+            records.extend(record.iter().map(|record| counted(record, budget)));
+        }
+    }
+
+    fn commit(&mut self, commits: &[Commit]) {
+        let mut state = self.log.state();
+        let places = commits.iter().map(|commit| commit.place.clone()).collect();
+        let event = match state.commit(&self.group, commits) {
+            Ok(()) => Event::Committed(places),
+            Err(fault) => Event::CommitFailed(places, fault),
+        };
+        if let Some(member) = state.members.get_mut(&self.group) {
+            member.events.push(event);
+        }
+    }
+
+    fn commit_and_wait(&mut self, commits: &[Commit], _wait_max: Duration) -> Result<(), Fault> {
+        self.log.state().commit(&self.group, commits)
+    }
+
+    fn release(&mut self, places: &[Place]) {
+        if let Some(member) = self.log.state().members.get_mut(&self.group) {
+            places.iter().for_each(|place| {
+                member.positions.remove(place);
+            });
+        }
+    }
+
+    fn close(&mut self) {
+        self.log.state().members.remove(&self.group);
+    }
+}
+
+/// The record with its value counted to the budget for as long as it lives, as a real source does with its batches.
+fn counted(record: &Record, budget: &Budget) -> Record {
+    struct Counted(Bytes, #[expect(dead_code, reason = "given back by its drop")] crate::budget::Taken);
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    let mut record = record.clone();
+    record.value = record.value.map(|value| {
+        let taken = budget.take_at_once(value.len());
+        Bytes::from_owner(Counted(value, taken))
+    });
+    record
+}

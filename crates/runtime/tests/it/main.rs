@@ -1,0 +1,11 @@
+//! The keyed runtime over a log in memory, on a clock that jumps.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
+
+mod batch;
+mod flow;
+mod judge;
+mod lanes;
+mod rebalance;
+mod retry;
+mod schedule;
