@@ -17,9 +17,13 @@ macro_rules! golden {
     ($version:literal) => {
         Golden {
             version: $version,
-            status: include_bytes!(concat!("golden/cluster-status-", $version, ".bin")),
-            tables: include_bytes!(concat!("golden/table-descriptors-", $version, ".bin")),
-            peer: include_bytes!(concat!("golden/peer-", $version, ".bin")),
+            status: include_bytes!(concat!("../../golden/operator-cluster-status-hbase-", $version, ".bin")),
+            tables: include_bytes!(concat!(
+                "../../golden/operator-table-descriptors-hbase-",
+                $version,
+                ".bin"
+            )),
+            peer: include_bytes!(concat!("../../golden/operator-peer-hbase-", $version, ".bin")),
         }
     };
 }

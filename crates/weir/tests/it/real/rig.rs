@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use weir_kafka::reader::LogRecord;
 use weir_testkit::engine::hbase::{HBase, Line};
 use weir_testkit::engine::kafka::Kafka;
-use weir_testkit::table::{TableTool, replicated};
+use weir_testkit::table::{Replay, TableTool, replicated};
 
 /// Environment variable with words; only scenarios with one of them in their name run. For work on one of them.
 const ONLY: &str = "WEIR_SCENARIOS";
@@ -34,6 +34,8 @@ pub(super) struct Settled {
     pub(super) records: Vec<LogRecord>,
     pub(super) again: usize,
     pub(super) cells: usize,
+    /// Cells of the table that the log lacks or has otherwise, counted by themselves beside the whole comparison.
+    pub(super) lost: usize,
 }
 
 impl Rig {
@@ -112,7 +114,11 @@ impl Rig {
         let expect = replicated(self.tool.raw_scan(table));
         let records = wait_until_log_is_within(&self.kafka.bootstrap(), &topic(table), &expect, wait_max);
         let again = check_order(&records);
-        Settled { records, again, cells: expect.len() }
+        let mut replay = Replay::default();
+        records.iter().for_each(|record| replay.take(&record.value));
+        let logged = replay.cells();
+        let lost = expect.iter().filter(|(key, value)| logged.get(*key) != Some(value)).count();
+        Settled { records, again, cells: expect.len(), lost }
     }
 }
 
