@@ -15,6 +15,9 @@ use zookeeper_client::{Acls, Client, CreateMode};
 /// Session time-out: short enough that a dead Weir leaves the list soon, long enough for a pause.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How often a master's znode that has gone is made again.
+const MASTER_EVERY: Duration = Duration::from_secs(5);
+
 /// How long between tries when the quorum does not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -154,15 +157,19 @@ impl Registration {
                 Err(error) => return Err(error),
             }
         }
-        if let Some(server) = self.servers.first() {
-            let path = format!("{}/master", self.base);
-            match client.create(&path, &zk::encode_master(server), &ephemeral).await {
-                // Several processes serve one peer: any of them is a master to a 3.0 source.
-                Ok(_) | Err(zookeeper::Error::NodeExists) => {}
-                Err(error) => return Err(error),
-            }
+        self.be_master(client).await
+    }
+
+    /// Several processes serve one peer, and any of them is a master to a 3.0 source. The one that is there may be
+    /// another's, or left by our own last session: it goes with its owner, and then it is our turn.
+    async fn be_master(&self, client: &Client) -> Result<(), zookeeper::Error> {
+        let Some(server) = self.servers.first() else { return Ok(()) };
+        let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+        let path = format!("{}/master", self.base);
+        match client.create(&path, &zk::encode_master(server), &ephemeral).await {
+            Ok(_) | Err(zookeeper::Error::NodeExists) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn remove(&self, client: &Client) {
@@ -201,14 +208,20 @@ async fn hold(
         client = connect(&registration.quorum) => client.map_err(|fault| fault.chain())?,
         () = stop.stopped() => return Ok(()),
     };
+    // Before the first step: a session that ends from here on is seen.
+    let mut sessions = client.state_watcher();
     registration.create(&client).await.map_err(|error| error.to_string())?;
     tracing::info!(base = %registration.base, servers = registration.servers.len(), "registered in ZooKeeper");
     state.send_modify(|state| {
         *state = State { is_registered: true, sessions: state.sessions + 1, error: None }
     });
-    let mut sessions = client.state_watcher();
+    let mut look = tokio::time::interval(MASTER_EVERY);
     loop {
         tokio::select! {
+            _ = look.tick() => {
+                // A failure is the connection's, and the session's state says what becomes of it.
+                let _ = registration.be_master(&client).await;
+            }
             changed = sessions.changed() => {
                 if changed.is_terminated() {
                     return Err(format!("the session ended: {changed:?}"));

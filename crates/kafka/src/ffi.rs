@@ -113,6 +113,8 @@ pub(crate) struct Run {
     client: *mut sys::rd_kafka_t,
     flight: *mut Flight,
     arguments: [sys::rd_kafka_vu_t; 7],
+    /// The partition in which a message was refused, and why: what comes after it there must not overtake it.
+    refused: Option<(*mut sys::rd_kafka_topic_t, i32, Code)>,
 }
 
 impl Run {
@@ -130,16 +132,22 @@ impl Run {
         // SAFETY: a union of plain data, whose zero is valid; `hand_over` sets the member that each type names.
         let mut arguments = KINDS.map(|vtype| sys::rd_kafka_vu_t { vtype, ..unsafe { std::mem::zeroed() } });
         arguments[5].u.ptr = flight.cast();
-        Self { client: handle.client, flight, arguments }
+        Self { client: handle.client, flight, arguments, refused: None }
     }
 
-    /// Hands one message over. A refused one is reported at once.
+    /// Hands one message over. A refused one is reported at once, and so are all after it in its partition.
     pub(crate) fn hand_over<'h>(
         &mut self,
         topic: &Topic,
         message: &Message<'_>,
         headers: impl ExactSizeIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) {
+        if let Some((of, partition, code)) = self.refused
+            && (of, partition) == (topic.topic, message.partition)
+        {
+            // SAFETY: this message was not handed over and gets no report of its own.
+            return unsafe { report(self.flight, 1, Some(code)) };
+        }
         let memory = |bytes: Option<&[u8]>| sys::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 {
             ptr: pointer(bytes),
             size: bytes.map_or(0, <[u8]>::len),
@@ -163,6 +171,7 @@ impl Run {
                     // On failure the list stays ours.
                     sys::rd_kafka_headers_destroy(list);
                 }
+                self.refused = Some((topic.topic, message.partition, code));
                 report(self.flight, 1, Some(code));
             }
         }

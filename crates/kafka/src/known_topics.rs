@@ -17,12 +17,29 @@ const LOOK_WAIT_MS: i32 = 3000;
 
 type Topics = RwLock<HashMap<TopicName, Arc<Topic>>>;
 
+/// Look-ups that failed of late.
+#[derive(Debug, Default)]
+struct Missing {
+    topics: HashMap<TopicName, (Code, Instant)>,
+    /// The brokers did not answer at all: no use in asking for the next topic yet.
+    away: Option<(Code, Instant)>,
+}
+
+impl Missing {
+    /// Why there is no use in asking for this topic now.
+    fn of(&self, name: &TopicName) -> Option<Code> {
+        let memory = Duration::from_millis(LOOK_WAIT_MS.unsigned_abs().into());
+        let lately = |(code, at): &(Code, Instant)| (at.elapsed() < memory).then_some(*code);
+        self.away.as_ref().and_then(lately).or_else(|| self.topics.get(name).and_then(lately))
+    }
+}
+
 /// The known topics of one librdkafka client, with the thread that looks them up again.
 #[derive(Debug)]
 pub(crate) struct KnownTopics {
     handle: Arc<Handle>,
     topics: Arc<Topics>,
-    missing: Mutex<HashMap<TopicName, (Code, Instant)>>,
+    missing: Mutex<Missing>,
     stop: Arc<AtomicBool>,
     looker: Option<JoinHandle<()>>,
 }
@@ -68,22 +85,30 @@ impl KnownTopics {
         if let Some(topic) = self.known(name) {
             return Ok(topic);
         }
-        let memory = Duration::from_millis(LOOK_WAIT_MS.unsigned_abs().into());
-        if let Some((code, at)) = missing.get(name)
-            && at.elapsed() < memory
-        {
-            return Err(*code);
+        if let Some(code) = missing.of(name) {
+            return Err(code);
         }
         match self.handle.topic(name.as_str(), LOOK_WAIT_MS) {
             Ok(topic) => {
                 let topic = Arc::new(topic);
-                missing.remove(name);
+                missing.topics.remove(name);
+                missing.away = None;
                 let mut topics = self.topics.write().expect("no panic under this lock");
                 topics.insert(name.clone(), Arc::clone(&topic));
                 Ok(topic)
             }
             Err(code) => {
-                missing.insert(name.clone(), (code, Instant::now()));
+                let is_away = matches!(
+                    code,
+                    Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+                        | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+                        | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+                );
+                if is_away {
+                    missing.away = Some((code, Instant::now()));
+                } else {
+                    missing.topics.insert(name.clone(), (code, Instant::now()));
+                }
                 Err(code)
             }
         }

@@ -23,8 +23,11 @@ const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long a refused login explains what goes wrong: librdkafka tries again at least every two seconds.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
 
-/// Turns of 100 ms that a stopped producer waits for the reports of what it gave up.
-const PURGE_TURNS_MAX: u32 = 50;
+/// How long a stopped producer waits for the reports of what it gave up.
+const PURGE_WAIT: Duration = Duration::from_secs(5);
+
+/// What librdkafka's own limit of a message (`message.max.bytes`) is above the size of a part: key and headers.
+const MESSAGE_ROOM_BYTES: usize = 64 * 1024;
 
 /// Settings of a producer.
 #[derive(Clone, Debug)]
@@ -98,10 +101,12 @@ impl ProducerConfig {
             // Bounded by the byte budget of the calls, not here: a full queue would cut a batch in two.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "2147483647");
+        let message_bytes_max = (self.part_bytes_max + MESSAGE_ROOM_BYTES).max(1_000_000).to_string();
         for (key, value) in [
             ("batch.size", "1000000"),
             ("batch.num.messages", "100000"),
             ("reconnect.backoff.max.ms", "2000"),
+            ("message.max.bytes", &message_bytes_max),
         ] {
             if !self.properties.contains_key(key) {
                 client.set(key, value);
@@ -236,7 +241,9 @@ fn serve(handle: &Handle, state: &State) {
         }
     }
     handle.purge();
-    for _ in 0..PURGE_TURNS_MAX {
+    // By the clock: reports come in an event for each partition, so turns would not say how much has come.
+    let deadline = std::time::Instant::now() + PURGE_WAIT;
+    while std::time::Instant::now() < deadline {
         if handle.queued() == 0 {
             return;
         }
@@ -275,8 +282,10 @@ impl Producer {
         }
         let mut slot = self.shared.client.write().expect("no panic under this lock");
         if slot.state.fatal.load(Ordering::Acquire) {
-            *slot = Arc::new(Client::start(&self.shared.config)?);
+            let old = std::mem::replace(&mut *slot, Arc::new(Client::start(&self.shared.config)?));
             self.shared.stats.replaced.fetch_add(1, Ordering::Relaxed);
+            // Its end waits for reports: not under the lock, and not on a thread that serves others.
+            std::thread::spawn(move || drop((client, old)));
         }
         Ok(Arc::clone(&slot))
     }

@@ -62,6 +62,9 @@ pub const RECORD_AHEAD_MS_MAX: i64 = 60_000;
 /// `message.max.bytes` is 1 MiB + 12 including batch and record headers and the key.
 pub const PART_BYTES_DEFAULT: usize = 900 * 1024;
 
+/// Record bytes that one call may become: eight times the largest frame. Records of rows repeat the head of their entry.
+pub const CALL_ARENA_BYTES_MAX: usize = 2 << 30;
+
 /// Parts of one entry: 272 MiB of frame in parts of 64 KiB (the smallest setting) stay below this.
 pub const PARTS_MAX: u32 = 8192;
 

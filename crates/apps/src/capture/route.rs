@@ -4,7 +4,7 @@
 //! refused whole: there is no half.
 
 use super::{Capture, KeyRule};
-use weir_model::{TableName, TopicName};
+use weir_model::{TableName, TopicName, limits};
 use weir_runtime::log::{HeaderSpan, RecordBatch, RecordSpan};
 use weir_wire::change::{self, Encoder};
 use weir_wire::hbase::cell_block::Cell;
@@ -62,7 +62,7 @@ pub enum Refusal {
         source: weir_wire::WireError,
     },
     /// More bytes than a batch can address.
-    #[error("the call makes more than 4 GiB of records")]
+    #[error("the call makes more than 2 GiB of records")]
     TooLarge,
 }
 
@@ -156,7 +156,7 @@ impl Capture {
                     writer.entry(&entry, table, &mut report)?;
                 }
             }
-            if batch.arena.len() > u32::MAX as usize {
+            if batch.arena.len() > limits::CALL_ARENA_BYTES_MAX {
                 return Err(Refusal::TooLarge);
             }
         }
@@ -235,7 +235,7 @@ impl<'r> Writer<'_, 'r> {
                 self.record(entry, report.tables[table].topic_index, key, value, None);
             }
             KeyRule::Row | KeyRule::RowLength(_) | KeyRule::RowDelimiter(_) => {
-                self.rows(entry, report.tables[table].topic_index, cells);
+                self.rows(entry, report.tables[table].topic_index, cells)?;
             }
         }
         let totals = &mut report.tables[table];
@@ -247,7 +247,12 @@ impl<'r> Writer<'_, 'r> {
     }
 
     /// One record per row, in order of first appearance.
-    fn rows<'c>(&mut self, entry: &Entry<'r>, topic: u16, cells: impl Iterator<Item = Cell<'c>>) {
+    fn rows<'c>(
+        &mut self,
+        entry: &Entry<'r>,
+        topic: u16,
+        cells: impl Iterator<Item = Cell<'c>>,
+    ) -> Result<(), Refusal> {
         let mut rows: Vec<(&[u8], Vec<Cell<'c>>)> = Vec::new();
         let mut places = std::collections::HashMap::new();
         for cell in cells {
@@ -265,7 +270,12 @@ impl<'r> Writer<'_, 'r> {
                 encoder.change(out, &entry.key, Some(part), cells.into_iter());
             });
             self.record(entry, topic, key, value, None);
+            // Each row repeats the entry's head, so a short entry of many rows can be long here.
+            if self.batch.arena.len() > limits::CALL_ARENA_BYTES_MAX {
+                return Err(Refusal::TooLarge);
+            }
         }
+        Ok(())
     }
 
     /// Bulk loads and heartbeats become records of their own; other markers are counted.
@@ -353,7 +363,8 @@ impl<'r> Writer<'_, 'r> {
     }
 }
 
-/// The end of the arena. Checked against 4 GiB once per entry, and an entry is a frame at most.
+/// The end of the arena. Checked against 2 GiB after each record of a row and each entry, and one of them is a frame and
+/// its head at most.
 fn place(arena: &[u8]) -> u32 {
     place_of(arena.len())
 }

@@ -26,6 +26,9 @@ use weir_wire::hbase::service;
 /// Largest connection header: names of classes and users, attributes.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 
+/// How long a source may take to read answers.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
+
 /// Answers waiting for the writer of one connection.
 const ANSWERS_MAX: usize = limits::CALLS_PER_CONNECTION_MAX * 2;
 
@@ -103,7 +106,8 @@ async fn write(mut socket: impl AsyncWrite + Unpin, mut inbox: mpsc::Receiver<Ve
         while let Ok(more) = inbox.try_recv() {
             bytes.extend_from_slice(&more);
         }
-        if socket.write_all(&bytes).await.is_err() {
+        // A source that does not read its answers is gone; calls must not wait for it with their bytes held.
+        if !matches!(timeout(ANSWER_WAIT, socket.write_all(&bytes)).await, Ok(Ok(()))) {
             return;
         }
     }

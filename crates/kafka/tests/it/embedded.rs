@@ -197,3 +197,19 @@ fn the_build_knows_every_login_and_compression_that_the_manual_names() {
         assert!(features.contains(&feature), "{feature} is not in {features:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_refused_record_in_its_partition_does_not_overtake_it() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |config| {
+        config.properties.insert("message.max.bytes".to_owned(), "2000".to_owned());
+    });
+    let mut batch = RecordBatch { topics: vec![topic], ..RecordBatch::default() };
+    push(&mut batch, b"key", b"first", "");
+    push(&mut batch, b"key", &[0; 5000], "");
+    push(&mut batch, b"key", b"third", "");
+    let fault = producer.append(batch).await.unwrap_err();
+    assert_eq!(fault.kind(), FaultKind::Rejected, "{fault:?}");
+    let values: Vec<Vec<u8>> = read(&log).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, [b"first"]);
+}
