@@ -171,6 +171,17 @@ impl State {
         refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_MEMORY).map(|(_, text)| text.clone())
     }
 
+    /// A record stayed unacknowledged for its whole time: this client is given up and replaced.
+    ///
+    /// What is queued behind that record in its partition must not be written before it comes again. And 2.12.1 was
+    /// seen to get no record of a topic through for minutes after its broker had stood still and was back, while
+    /// others read and wrote.
+    fn time_out(&self) {
+        if !self.fatal.swap(true, Ordering::AcqRel) {
+            tracing::warn!("records were not acknowledged in time: the kafka producer is replaced");
+        }
+    }
+
     /// What an error means, given what was heard from the brokers lately.
     fn fault_of(&self, code: Code, topic: &str) -> Fault {
         let fault = fault_of(code, topic);
@@ -223,7 +234,12 @@ impl Drop for Client {
 
 /// The life of the report thread. On stop everything still queued is given up and reported, so that no promise hangs.
 fn serve(handle: &Handle, state: &State) {
+    let mut is_given_up = false;
     while !state.stop.load(Ordering::Acquire) {
+        if state.fatal.load(Ordering::Acquire) && !is_given_up {
+            is_given_up = true;
+            handle.purge();
+        }
         match handle.serve(100) {
             Served::Nothing | Served::Reports => {}
             Served::Error(code, text) => {
@@ -236,7 +252,6 @@ fn serve(handle: &Handle, state: &State) {
             Served::Fatal(text) => {
                 tracing::error!(error = %text, "the kafka producer is beyond repair and is replaced");
                 state.fatal.store(true, Ordering::Release);
-                handle.purge();
             }
         }
     }
@@ -290,7 +305,7 @@ impl Producer {
         Ok(Arc::clone(&slot))
     }
 
-    fn queue(&self, batch: RecordBatch) -> Result<oneshot::Receiver<Option<Code>>, Fault> {
+    fn queue(&self, batch: RecordBatch) -> Result<(oneshot::Receiver<Option<Code>>, Arc<State>), Fault> {
         let client = self.client()?;
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
@@ -306,14 +321,14 @@ impl Producer {
         let (sender, receiver) = oneshot::channel();
         if count == 0 {
             let _ = sender.send(None);
-            return Ok(receiver);
+            return Ok((receiver, Arc::clone(&client.state)));
         }
         // One message more than there are: ours, so that the flight outlives this function.
         let flight = Flight::new(batch, count + 1, move |failed| {
             let _ = sender.send(failed);
         });
         launch(&client.handle, flight, &placed, &topics, part_bytes_max);
-        Ok(receiver)
+        Ok((receiver, Arc::clone(&client.state)))
     }
 }
 
@@ -397,7 +412,7 @@ impl LogWriter for Producer {
                 self.shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
                 Box::pin(std::future::ready(Err(fault)))
             }
-            Ok(receiver) => {
+            Ok((receiver, state)) => {
                 let shared = Arc::clone(&self.shared);
                 Box::pin(async move {
                     match receiver.await {
@@ -407,6 +422,9 @@ impl LogWriter for Producer {
                         }
                         Ok(Some(code)) => {
                             shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
+                            if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
+                                state.time_out();
+                            }
                             let client = Arc::clone(&shared.client.read().expect("no panic under this lock"));
                             let fault = client.state.fault_of(code, &topic);
                             if fault.code() == "W-KAFKA-TOPIC" {

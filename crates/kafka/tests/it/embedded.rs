@@ -213,3 +213,29 @@ async fn what_follows_a_refused_record_in_its_partition_does_not_overtake_it() {
     let values: Vec<Vec<u8>> = read(&log).into_iter().map(|record| record.value).collect();
     assert_eq!(values, [b"first"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_whose_records_time_out_is_replaced_and_what_waited_behind_them_fails_too() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (producer, topic) = start(&log, |config| config.message_timeout_ms = 1500);
+    let batch = |value: &[u8]| {
+        let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
+        push(&mut batch, b"key", value, "");
+        batch
+    };
+    producer.append(batch(b"1")).await.unwrap();
+    log.cluster().broker_down(1).unwrap();
+    let (second, third) = (producer.append(batch(b"2")), producer.append(batch(b"3")));
+    assert_eq!(second.await.unwrap_err().kind(), FaultKind::Transient);
+    assert_eq!(third.await.unwrap_err().kind(), FaultKind::Transient);
+    log.cluster().broker_up(1).unwrap();
+    for value in [b"2", b"3"] {
+        let started = std::time::Instant::now();
+        while producer.append(batch(value)).await.is_err() {
+            assert!(started.elapsed() < DEADLINE, "{value:?} does not get through");
+        }
+    }
+    assert!(producer.stats().replaced.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    let values: Vec<Vec<u8>> = read(&log).into_iter().map(|record| record.value).collect();
+    assert_eq!(values, [b"1", b"2", b"3"]);
+}

@@ -25,7 +25,6 @@ async fn a_missing_topic_and_one_that_may_lose_records_are_named_at_the_start() 
         );
     };
     said("hbase.gone.wal", "--create --topic hbase.gone.wal --partitions 12");
-    said("hbase.there.wal", "min.insync.replicas is 1");
     said("hbase.there.wal", "1 replica");
     let missing = |tables, create| async move {
         let found = look(&config(tables, create)).await.unwrap();
