@@ -1,7 +1,7 @@
 //! Dead letters of a topic: which are there, back to where they came from, or out of sight.
 //!
 //! What was dealt with is kept as the commits of a group on the dead letters' own topic, with the runtime's offset map
-//! for single ones. So a letter is replayed once, whoever asks, and nothing is deleted before the topic's retention.
+//! for single ones. So one operator at a time replays a letter once, and nothing is deleted before the topic's retention.
 
 use crate::ffi::consumer;
 use crate::producer::{Producer, ProducerConfig};
