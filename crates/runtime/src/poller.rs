@@ -290,6 +290,7 @@ impl Poller {
         self.partitions.push(Partition::new(
             assignment,
             self.settings.window_records,
+            self.budget.part(),
             assigned.committed,
             assigned.metadata,
             done,
@@ -392,6 +393,7 @@ impl Poller {
             return (false, false);
         }
         self.first = (self.first + 1) % count;
+        let mut shares = self.budget.shares();
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
@@ -401,15 +403,21 @@ impl Poller {
             let rated = self.bucket.left(self.flow.rate, now);
             let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
             let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
-            if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
+            let used = partition.part.used_bytes();
+            let left = shares.left_bytes(used);
+            if room < partition.fetch_min || rated == 0 || left == 0 {
                 is_held_back = true;
                 continue;
             }
-            let room = room.min(rated);
-            self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
+            let room = room.min(rated).min(partition.records_within(left));
+            let budget = partition.part.budget();
+            self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
             if self.records.is_empty() {
                 continue;
             }
+            let grown = partition.part.used_bytes();
+            partition.learn(self.records.len(), grown.saturating_sub(used));
+            shares.took(used, grown);
             moved = true;
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());

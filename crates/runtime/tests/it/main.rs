@@ -11,3 +11,4 @@ mod new_life;
 mod rebalance;
 mod retry;
 mod schedule;
+mod shares;
