@@ -9,8 +9,10 @@ use crate::dead_letter::DeadLetters;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
+use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
 use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, Step};
 use futures::StreamExt as _;
@@ -33,6 +35,7 @@ const ENDS_PER_TURN_MAX: usize = 1024;
 pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
+    pub(crate) shaping: Option<Shaping>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -45,6 +48,17 @@ pub(crate) struct Task {
     since: Option<Instant>,
     /// The cause that it goes to the dead letters for, and how often that was tried.
     burial: Option<(Cow<'static, str>, u32)>,
+}
+
+impl Task {
+    const fn new(work: Work) -> Self {
+        Self { work, since: None, burial: None }
+    }
+
+    /// Whether it waits for its key's quota, and for nothing else.
+    const fn is_slowed(&self) -> bool {
+        self.since.is_none() && self.burial.is_none()
+    }
 }
 
 enum Head {
@@ -67,6 +81,8 @@ struct Local {
     shared: Arc<Assignment>,
     running_count: usize,
     is_revoked: bool,
+    /// Where records over their key's quota go, once that was asked.
+    outlet: Option<Option<Arc<Target>>>,
 }
 
 pub(crate) struct Shard<M, F> {
@@ -83,6 +99,9 @@ pub(crate) struct Shard<M, F> {
     counts: Counts,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
+    /// Of keys with a quota.
+    accounts: Option<Accounts>,
+    aside: Lines,
 }
 
 impl<M, F> Shard<M, F>
@@ -105,6 +124,8 @@ where
             counts: Counts::default(),
             messages: Vec::new(),
             spare: None,
+            accounts: None,
+            aside: Lines::default(),
         }
     }
 
@@ -122,6 +143,9 @@ where
                 break Poll::Ready(());
             }
             self.fire_timers(context);
+            if !self.aside.is_empty() {
+                self.write_aside(context);
+            }
             while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(context) {
                 self.ended(ended, context);
                 ends_left -= 1;
@@ -152,16 +176,20 @@ where
         for message in messages.drain(..) {
             match message {
                 Message::Begin(shared) => {
-                    let local = Local { shared, running_count: 0, is_revoked: false };
+                    let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
                 Message::Batch { assignment, works } => {
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.tick(Instant::now());
+                    }
                     for work in works {
                         self.arrive(assignment, work, context);
                     }
                 }
                 Message::Revoke(id) => self.revoke(id),
                 Message::Cancel(id) => self.cancel(id),
+                Message::Quota(quota) => self.set_quota(quota),
                 Message::Close => return true,
             }
         }
@@ -170,15 +198,71 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
             return;
         }
-        let task = Task { work, since: None, burial: None };
-        if let Some(head) = self.attempt(assignment, task, context) {
+        if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
+    }
+
+    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
+    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
+        let Some(accounts) = &mut self.accounts else { return Some(work) };
+        if accounts.quota().action == OverQuota::SlowDown
+            || work.record.key.is_none()
+            || accounts.pass(work.lane).is_ok()
+        {
+            return Some(work);
+        }
+        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
+        let (quota, terms) = (accounts.quota(), &self.terms);
+        let outlet = local.outlet.get_or_insert_with(|| {
+            let topic = &local.shared.place.topic;
+            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
+        });
+        let Some(target) = outlet else { return Some(work) };
+        self.aside.add(&local.shared, work, Arc::clone(target));
+        None
+    }
+
+    fn write_aside(&mut self, context: &mut Context<'_>) {
+        for id in self.aside.poll(context, &mut self.counts, &mut self.chance) {
+            self.quiet_if_idle(id);
+        }
+    }
+
+    /// New accounts for all keys; what waits for its quota goes on.
+    fn set_quota(&mut self, quota: Option<Quota>) {
+        self.accounts = quota.map(Accounts::new);
+        self.assignments.values_mut().for_each(|local| local.outlet = None);
+        let now = Instant::now();
+        for (number, lane) in &self.lanes {
+            if let Head::Waiting(timer, task) = &lane.head
+                && task.is_slowed()
+            {
+                self.timers.push(Reverse((now, *timer, *number)));
+            }
+        }
+    }
+
+    /// Makes the first attempt at a record, when its key's quota says so.
+    fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
+        if let Some(accounts) = &mut self.accounts
+            && accounts.quota().action == OverQuota::SlowDown
+            && work.record.key.is_some()
+        {
+            let now = Instant::now();
+            accounts.tick(now);
+            if let Some(wait) = accounts.reserve(work.lane) {
+                self.counts.slowed += 1;
+                return Some(self.wait(Task::new(work), now + wait));
+            }
+        }
+        self.attempt(assignment, Task::new(work), context)
     }
 
     /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
@@ -243,7 +327,7 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.attempt(assignment, Task { work, since: None, burial: None }, context);
+            head = self.begin(assignment, work, context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -396,6 +480,7 @@ where
             lane.queue.retain(|_| lane.assignment != id);
             lane.assignment != id || matches!(lane.head, Head::Running)
         });
+        self.aside.revoke(id);
         self.quiet_if_idle(id);
     }
 
@@ -408,11 +493,13 @@ where
         let running = std::mem::take(&mut self.running);
         self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
         self.lanes.retain(|_, lane| lane.assignment != id);
+        self.counts.cancelled += u64::from(self.aside.cancel(id));
         self.quiet_if_idle(id);
     }
 
     fn quiet_if_idle(&mut self, id: u64) {
         if self.assignments.get(&id).is_some_and(|local| local.is_revoked && local.running_count == 0)
+            && !self.aside.is_busy(id)
             && let Some(local) = self.assignments.remove(&id)
         {
             local.shared.quiet();

@@ -6,6 +6,7 @@ mod batch;
 mod flow;
 mod judge;
 mod lanes;
+mod quota;
 mod rebalance;
 mod retry;
 mod schedule;
