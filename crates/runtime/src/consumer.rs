@@ -16,7 +16,7 @@ use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
 use crate::shaping::Shaping;
-use crate::shard::{Shard, Terms};
+use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
 use crate::stats::{Counts, Stats};
 use crate::wake::Wake;
@@ -280,8 +280,18 @@ impl Consumer {
         let handler = Arc::new(handler);
         let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            let runs = (handler.run_max() > 1).then(|| Runs {
+                records_max: handler.run_max(),
+                make: Box::new({
+                    let handler = Arc::clone(&handler);
+                    move |records| {
+                        let handler = Arc::clone(&handler);
+                        Box::pin(async move { handler.handle_run(records).await })
+                    }
+                }),
+            });
             runtime.spawn(async move {
-                Shard::new(terms, mailbox, seed, |record| handler.handle(record)).run().await
+                Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs).run().await
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();

@@ -124,13 +124,12 @@ impl Accounts {
         // Low bits: the shard went by the high ones.
         let row = &mut self.rows[lane::low_bits(lane, ROWS)];
         let found = row.lanes.iter().position(|one| *one == lane);
-        let way =
-            found.unwrap_or_else(|| {
-                let least = (1..WAYS)
-                    .fold(0, |least, way| if row.paid_at[way] < row.paid_at[least] { way } else { least });
-                (row.lanes[least], row.paid_at[least]) = (lane, 0);
-                least
-            });
+        let way = found.unwrap_or_else(|| {
+            let least = (1..WAYS)
+                .fold(0, |least, way| if row.paid_at[way] < row.paid_at[least] { way } else { least });
+            (row.lanes[least], row.paid_at[least]) = (lane, 0);
+            least
+        });
         &mut row.paid_at[way]
     }
 }

@@ -14,7 +14,7 @@ use crate::record::Record;
 use crate::retry::{Chance, Exhausted, RetryPolicy};
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
-use crate::step::{self, End, Ended, Step};
+use crate::step::{self, End, Ended, RunJob, Step};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -77,6 +77,12 @@ struct Lane {
     queue: VecDeque<Work>,
 }
 
+/// How runs of one key are handled.
+pub(crate) struct Runs {
+    pub(crate) records_max: usize,
+    pub(crate) make: Box<dyn Fn(Vec<Record>) -> RunJob + Send>,
+}
+
 struct Local {
     shared: Arc<Assignment>,
     running_count: usize,
@@ -102,6 +108,9 @@ pub(crate) struct Shard<M, F> {
     /// Of keys with a quota.
     accounts: Option<Accounts>,
     aside: Lines,
+    runs: Option<Runs>,
+    /// Lanes whose first records wait for the rest of their batch, so that they make a run.
+    fresh: Vec<u64>,
 }
 
 impl<M, F> Shard<M, F>
@@ -109,7 +118,13 @@ where
     M: Fn(Record) -> F,
     F: Future<Output = Outcome>,
 {
-    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, make: M) -> Self {
+    pub(crate) fn new(
+        terms: Arc<Terms>,
+        mailbox: Arc<Mailbox>,
+        seed: u64,
+        make: M,
+        runs: Option<Runs>,
+    ) -> Self {
         Self {
             terms,
             mailbox,
@@ -126,6 +141,8 @@ where
             spare: None,
             accounts: None,
             aside: Lines::default(),
+            runs,
+            fresh: Vec::new(),
         }
     }
 
@@ -186,6 +203,9 @@ where
                     for work in works {
                         self.arrive(assignment, work, context);
                     }
+                    for number in std::mem::take(&mut self.fresh) {
+                        self.go_on(assignment, number, None, context);
+                    }
                 }
                 Message::Revoke(id) => self.revoke(id),
                 Message::Cancel(id) => self.cancel(id),
@@ -204,7 +224,11 @@ where
             lane.queue.push_back(work);
             return;
         }
-        if let Some(head) = self.begin(assignment, work, context) {
+        if self.runs.is_some() {
+            self.lanes
+                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+            self.fresh.push(number);
+        } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
@@ -262,7 +286,35 @@ where
                 return Some(self.wait(Task::new(work), now + wait));
             }
         }
-        self.attempt(assignment, Task::new(work), context)
+        let rest = self.run_behind(work.lane);
+        if rest.is_empty() {
+            return self.attempt(assignment, Task::new(work), context);
+        }
+        let runs = self.runs.as_ref()?;
+        let lane = work.lane;
+        let records = std::iter::once(&work).chain(&rest).map(|work| work.record.clone()).collect();
+        let job = (runs.make)(records);
+        self.run_step(assignment, Step::run(assignment, lane, Task::new(work), rest, job));
+        Some(Head::Running)
+    }
+
+    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go.
+    fn run_behind(&mut self, number: u64) -> Vec<Work> {
+        let mut rest = Vec::new();
+        let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
+        while rest.len() + 1 < runs.records_max
+            && let Some(next) = lane.queue.front()
+        {
+            if let Some(accounts) = &mut self.accounts
+                && accounts.quota().action == OverQuota::SlowDown
+                && next.record.key.is_some()
+                && accounts.pass(number).is_err()
+            {
+                break;
+            }
+            rest.extend(lane.queue.pop_front());
+        }
+        rest
     }
 
     /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
@@ -308,7 +360,7 @@ where
         local.running_count -= 1;
         if local.is_revoked {
             // What is not done now comes again to the next owner.
-            if matches!(end, End::Outcome(Outcome::Done | Outcome::Skip(_)) | End::Buried(Ok(()))) {
+            if let Some(end) = end.done() {
                 self.settle(assignment, task, end);
             }
             self.lanes.remove(&number);
@@ -349,6 +401,7 @@ where
                 self.counts.dead_letters += 1;
                 return self.finish(assignment, task);
             }
+            End::Run(outcomes, rest) => return self.settle_run(assignment, task, outcomes, rest),
             End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
@@ -377,6 +430,34 @@ where
         self.counts.retried += 1;
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
         Some(self.wait(task, now + wait))
+    }
+
+    /// Settles a run up to its first record that is not done. What is behind that waits in the lane again.
+    fn settle_run(
+        &mut self,
+        assignment: u64,
+        first: Task,
+        outcomes: Vec<Outcome>,
+        rest: Vec<Work>,
+    ) -> Option<Head> {
+        let number = first.work.lane;
+        let mut outcomes = outcomes.into_iter().take(rest.len() + 1);
+        let outcome = outcomes.next();
+        let outcome = outcome.unwrap_or_else(|| Outcome::failed("its handler gave a run no outcome"));
+        let mut head = self.settle(assignment, first, End::Outcome(outcome));
+        let mut rest = VecDeque::from(rest);
+        while head.is_none()
+            && let Some(outcome) = outcomes.next()
+            && let Some(work) = rest.pop_front()
+        {
+            head = self.settle(assignment, Task::new(work), End::Outcome(outcome));
+        }
+        self.counts.repeated += outcomes.len() as u64;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            rest.append(&mut lane.queue);
+            lane.queue = rest;
+        }
+        head
     }
 
     fn finish(&self, assignment: u64, task: Task) -> Option<Head> {

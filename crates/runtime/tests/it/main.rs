@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod app;
 mod batch;
+mod blocking;
 mod flow;
 mod judge;
 mod lanes;
 mod quota;
 mod rebalance;
 mod retry;
+mod runs;
 mod schedule;
