@@ -11,7 +11,7 @@ use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, Step};
 use futures::StreamExt as _;
@@ -293,7 +293,7 @@ where
         self.note(assignment, &task, now, &reason);
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
         Some(self.wait(task, deadline::after(now, wait)))
     }
 
