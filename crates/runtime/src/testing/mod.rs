@@ -14,7 +14,7 @@ pub mod judge;
 use crate::budget::Budget;
 use crate::log::{Job, LogWriter, RecordBatch};
 use crate::record::{Header, Place, Record};
-use crate::source::{Assigned, Commit, Event, LogSource};
+use crate::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use crate::wake::Wake;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -53,6 +53,10 @@ struct State {
     /// The living members, by number.
     members: BTreeMap<u64, Member>,
     member_last: u64,
+    /// How long the groups wait for a silent member, if they say so.
+    silence_max: Option<Duration>,
+    /// How long topics say that they keep their records.
+    kept: BTreeMap<String, Duration>,
 }
 
 #[derive(Default)]
@@ -158,6 +162,16 @@ impl MemoryLog {
     /// The next commit meets this; several wait in line.
     pub fn fail_commit(&self, fault: CommitFault) {
         self.state().commit_faults.push_back(fault);
+    }
+
+    /// From now on a source says that its group waits for a silent member so long.
+    pub fn say_silence_max(&self, silence_max: Duration) {
+        self.state().silence_max = Some(silence_max);
+    }
+
+    /// From now on a source says that this topic keeps its records so long. They stay all the same.
+    pub fn say_kept_for(&self, topic: &str, kept_for: Duration) {
+        self.state().kept.insert(topic.to_owned(), kept_for);
     }
 
     /// A consumer of this log. It has all partitions of its topics, and a member of its group that had one of them before
@@ -338,6 +352,22 @@ pub struct MemorySource {
 }
 
 impl LogSource for MemorySource {
+    fn membership(&self) -> Option<Membership> {
+        Some(Membership {
+            log: format!("{:p}", Arc::as_ptr(&self.log.state)),
+            group: self.group.clone(),
+            topics: self.topics.clone(),
+            silence_max: self.log.state().silence_max,
+        })
+    }
+
+    fn retention(&mut self) -> Option<Retention> {
+        let state = self.log.state();
+        let ours = state.kept.iter().filter(|(topic, _)| self.topics.contains(topic));
+        let all = ours.map(|(topic, kept_for)| Retention { topic: topic.clone(), kept_for: *kept_for });
+        all.min_by_key(|one| one.kept_for)
+    }
+
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
         let mut state = self.log.state();
         let places: Vec<Place> = state.partitions.keys().cloned().collect();

@@ -9,6 +9,7 @@ mod judge;
 mod lanes;
 mod new_life;
 mod rebalance;
+mod refused;
 mod retry;
 mod schedule;
 mod shares;
