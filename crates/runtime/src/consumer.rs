@@ -6,6 +6,7 @@
 //! running.stop(Duration::from_secs(10)).await?;
 //! ```
 
+use crate::admission::{self, Claim, Measures};
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
 use crate::ending::{self, Watch};
@@ -156,10 +157,7 @@ impl Consumer {
     }
 
     fn validate(&self) -> Result<(), Fault> {
-        let wrong = |field: &str, why: &str| {
-            Err(Fault::new(FaultKind::Config, "W-CONFIG", "start a consumer", field)
-                .caused_by(why.to_owned()))
-        };
+        let wrong = |field: &str, why: &str| Err(admission::refused(field, why));
         if self.shard_count == 0 {
             return wrong("shards", "nothing would be handled; leave it out for one a core");
         }
@@ -178,6 +176,14 @@ impl Consumer {
         if self.retry.first > self.retry.longest {
             return wrong("retry.first", "the first wait is longer than the longest");
         }
+        let measures = Measures {
+            shard_count: self.shard_count,
+            window_records: self.window_records,
+            commit_every: self.commit_every,
+            drain_max: self.drain_max,
+            retry: &self.retry,
+        };
+        measures.check()?;
         self.flow.check(self.means())
     }
 
@@ -185,13 +191,21 @@ impl Consumer {
         Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
     }
 
+    /// Refuses what the source says cannot be; otherwise the claim to its topics.
+    fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        let Some(membership) = self.source.membership() else { return Ok(None) };
+        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        Claim::new::<H>(&membership).map(Some)
+    }
+
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
     /// library's own when there is none. The poller has a thread of its own.
     ///
     /// # Errors
     /// When a setting is wrong, or the source cannot start.
-    pub async fn start(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub async fn start<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -202,7 +216,7 @@ impl Consumer {
         let (started, is_started) = oneshot::channel();
         let (ended, is_ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let start = poller.source().start(wake.clone());
+            let start = admission::open(poller.source(), wake.clone(), age_max);
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
@@ -216,7 +230,7 @@ impl Consumer {
                 }
             };
             // The shards end with the poller, and the word comes last.
-            drop(poller);
+            drop((poller, claim));
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -236,10 +250,11 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub fn start_in_task<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        poller.source().start(wake.clone())?;
+        admission::open(poller.source(), wake.clone(), age_max)?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -253,6 +268,7 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            drop((poller, claim));
             let _ = ended.send(end);
         }));
         Ok(running)

@@ -8,6 +8,7 @@
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
 //! [`window`] and [`offset_map`] say which records of a partition are done.
 
+mod admission;
 pub mod app;
 mod assignment;
 pub mod batch;

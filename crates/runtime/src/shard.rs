@@ -12,7 +12,7 @@ use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
 use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
@@ -430,7 +430,7 @@ where
         self.note(assignment, &task, now, &reason);
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
         Some(self.wait(task, deadline::after(now, wait)))
     }
 

@@ -12,6 +12,7 @@ mod lanes;
 mod new_life;
 mod quota;
 mod rebalance;
+mod refused;
 mod retry;
 mod runs;
 mod schedule;
