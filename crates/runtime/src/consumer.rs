@@ -40,6 +40,7 @@ pub struct Consumer {
     commit_every: Duration,
     drain_max: Duration,
     metadata_bytes_max: usize,
+    is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
     seed: u64,
@@ -60,6 +61,7 @@ impl Consumer {
             commit_every: Duration::from_secs(1),
             drain_max: Duration::from_secs(1),
             metadata_bytes_max: TEXT_BYTES_MAX,
+            is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
             seed: u64::from(std::process::id()),
@@ -113,6 +115,16 @@ impl Consumer {
     #[must_use]
     pub const fn metadata_bytes_max(mut self, bytes: usize) -> Self {
         self.metadata_bytes_max = bytes;
+        self
+    }
+
+    /// The group was Parallel Consumer's: what its commits say is done past them is not handled again.
+    ///
+    /// Not by default, because its short forms have no mark that other metadata could not have by chance, and what is
+    /// wrongly read as done would be lost.
+    #[must_use]
+    pub const fn after_parallel_consumer(mut self) -> Self {
+        self.is_after_parallel_consumer = true;
         self
     }
 
@@ -274,6 +286,7 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
             self.source,
