@@ -15,6 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
+use crate::retry_topic::RetryTopic;
 use crate::shard::{Shard, Terms};
 use crate::source::LogSource;
 use crate::stats::{Counts, Stats};
@@ -43,6 +44,7 @@ pub struct Consumer {
     is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
+    retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
 }
@@ -64,6 +66,7 @@ impl Consumer {
             is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
+            retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
         }
@@ -139,6 +142,14 @@ impl Consumer {
     #[must_use]
     pub fn dead_letters(mut self, letters: DeadLetters) -> Self {
         self.dead_letters = Some(letters);
+        self
+    }
+
+    /// What fails is tried again through a topic, as Decaton does, and not in place. The policy's waits, attempts and age
+    /// hold all the same; the order of a key does not.
+    #[must_use]
+    pub fn retry_topic(mut self, topic: RetryTopic) -> Self {
+        self.retry_topic = Some(topic);
         self
     }
 
@@ -263,6 +274,7 @@ impl Consumer {
         let terms = Arc::new(Terms {
             retry: self.retry,
             dead_letters: self.dead_letters,
+            retry_topic: self.retry_topic,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());

@@ -81,14 +81,14 @@ pub fn is_ours(name: &str) -> bool {
     [CAUSE, ATTEMPTS, PLACE, GROUP].contains(&name)
 }
 
-fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<u32> {
+pub(crate) fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<u32> {
     let end = |arena: &Vec<u8>| u32::try_from(arena.len()).expect("one record is below 4 GiB");
     let start = end(arena);
     arena.extend_from_slice(bytes);
     start..end(arena)
 }
 
-fn put_or_none(arena: &mut Vec<u8>, bytes: Option<&[u8]>) -> Range<u32> {
+pub(crate) fn put_or_none(arena: &mut Vec<u8>, bytes: Option<&[u8]>) -> Range<u32> {
     bytes.map_or(RecordBatch::NONE, |bytes| put(arena, bytes))
 }
 

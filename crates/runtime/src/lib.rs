@@ -6,7 +6,8 @@
 //! and [`stats`] tell how it goes; [`flow`] changes at run time how much is taken, also from a [`flow_file`]; [`testing`] needs no broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
-//! [`window`] and [`offset_map`] say which records of a partition are done.
+//! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
+//! [`parallel_consumer`] are for teams that come from elsewhere.
 
 mod assignment;
 pub mod batch;
@@ -31,6 +32,7 @@ mod partition;
 mod poller;
 pub mod record;
 pub mod retry;
+pub mod retry_topic;
 mod shard;
 pub mod source;
 pub mod stats;

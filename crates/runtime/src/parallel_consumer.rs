@@ -185,7 +185,6 @@ fn push(ranges: &mut Vec<Range<i64>>, range: Range<i64>) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::single_range_in_vec_init, reason = "one range of offsets is meant")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

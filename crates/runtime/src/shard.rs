@@ -11,6 +11,7 @@ use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry_topic::RetryTopic;
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, Step};
 use futures::StreamExt as _;
@@ -33,6 +34,7 @@ const ENDS_PER_TURN_MAX: usize = 1024;
 pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
+    pub(crate) retry_topic: Option<RetryTopic>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -43,8 +45,16 @@ pub(crate) struct Task {
     pub(crate) work: Work,
     /// Its first failure.
     since: Option<Instant>,
-    /// The cause that it goes to the dead letters for, and how often that was tried.
-    burial: Option<(Cow<'static, str>, u32)>,
+    /// What is to be written instead of another attempt, and how often that was tried.
+    errand: Option<(Errand, u32)>,
+}
+
+/// What is written of a record, durable before it counts as done.
+enum Errand {
+    /// A dead letter, for this cause.
+    Bury(Cow<'static, str>),
+    /// A record for the retry topic, with the time of its next attempt, ms since 1970.
+    Requeue(i64),
 }
 
 enum Head {
@@ -175,20 +185,45 @@ where
             lane.queue.push_back(work);
             return;
         }
-        let task = Task { work, since: None, burial: None };
-        if let Some(head) = self.attempt(assignment, task, context) {
+        if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
-    /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
+    /// The first attempt at a record, now or when its time comes.
+    fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
+        let mut task = Task { work, since: None, errand: None };
+        if let Some(topic) = &self.terms.retry_topic {
+            match topic.open(&mut task.work.record) {
+                Ok(opened) => {
+                    let now = Instant::now();
+                    task.since = opened.age.and_then(|age| now.checked_sub(age));
+                    if !opened.wait.is_zero() {
+                        return Some(self.wait(task, now + opened.wait));
+                    }
+                }
+                Err(reason) => {
+                    let to_dead_letters = self.terms.dead_letters.is_some();
+                    return Some(self.give_up(assignment, task, reason.into(), to_dead_letters));
+                }
+            }
+        }
+        self.attempt(assignment, task, context)
+    }
+
+    /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
     fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
-        let (task, end) = if let Some((cause, _)) = &task.burial {
-            let Some(letters) = &self.terms.dead_letters else {
-                unreachable!("only with a place for dead letters is a record given to them");
+        let (task, end) = if let Some((errand, _)) = &task.errand {
+            let record = &task.work.record;
+            let job = match (errand, &self.terms.dead_letters, &self.terms.retry_topic) {
+                (Errand::Bury(cause), Some(letters), _) => letters.write(record, cause),
+                (Errand::Requeue(due_ms), _, Some(topic)) => {
+                    let age = task.since.map(|since| since.elapsed()).unwrap_or_default();
+                    topic.write(record, *due_ms, age)
+                }
+                _ => unreachable!("only with a place for it is a record written"),
             };
-            let job = letters.write(&task.work.record, cause);
             self.run_step(assignment, Step::bury(assignment, lane, task, job));
             return Some(Head::Running);
         } else {
@@ -243,7 +278,7 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.attempt(assignment, Task { work, since: None, burial: None }, context);
+            head = self.begin(assignment, work, context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -262,10 +297,13 @@ where
                 return self.finish(assignment, task);
             }
             End::Buried(Ok(())) => {
-                self.counts.dead_letters += 1;
+                match task.errand {
+                    Some((Errand::Requeue(_), _)) => self.counts.requeued += 1,
+                    _ => self.counts.dead_letters += 1,
+                }
                 return self.finish(assignment, task);
             }
-            End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
+            End::Buried(Err(fault)) => return Some(self.write_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
             }
@@ -289,9 +327,13 @@ where
             return Some(self.give_up(assignment, task, reason, to_dead_letters));
         }
         self.note(assignment, &task, now, &reason);
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
+            task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
+            return Some(self.wait(task, now));
+        }
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
         Some(self.wait(task, now + wait))
     }
 
@@ -323,7 +365,7 @@ where
         task.since.get_or_insert(now);
         self.note(assignment, &task, now, &reason);
         if to_dead_letters {
-            task.burial = Some((reason, 0));
+            task.errand = Some((Errand::Bury(reason), 0));
             // At once, by the timer: the lane's head is written like any other attempt.
             return self.wait(task, now);
         }
@@ -342,13 +384,19 @@ where
         Head::Parked(task)
     }
 
-    fn bury_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
+    fn write_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
         let now = Instant::now();
-        self.counts.dead_letters_failed += 1;
-        let reason = format!("its dead letter is not written: {}", fault.chain());
-        tracing::warn!(error = %fault.chain(), "a dead letter is not written yet; its record stays pending");
+        let what = if let Some((Errand::Requeue(_), _)) = task.errand {
+            self.counts.requeues_failed += 1;
+            "its next attempt"
+        } else {
+            self.counts.dead_letters_failed += 1;
+            "its dead letter"
+        };
+        let reason = format!("{what} is not written: {}", fault.chain());
+        tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
         self.note(assignment, &task, now, &reason);
-        let tries = task.burial.as_mut().map_or(1, |(_, tries)| {
+        let tries = task.errand.as_mut().map_or(1, |(_, tries)| {
             *tries = tries.saturating_add(1);
             *tries
         });

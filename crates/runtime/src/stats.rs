@@ -23,6 +23,10 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Dead letters that could not be written yet.
     pub dead_letters_failed: u64,
+    /// Records that are durable in the retry topic.
+    pub requeued: u64,
+    /// Records that could not be written to the retry topic yet.
+    pub requeues_failed: u64,
     /// Records that were given up and are held.
     pub parked: u64,
     /// Attempts that were dropped because their partition went away and they took too long.
@@ -36,11 +40,11 @@ pub struct Counts {
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub struct Stats {
-    counters: [AtomicU64; 13],
+    counters: [AtomicU64; 15],
 }
 
 impl Counts {
-    const fn list(self) -> [u64; 13] {
+    const fn list(self) -> [u64; 15] {
         [
             self.received,
             self.spared,
@@ -51,6 +55,8 @@ impl Counts {
             self.retried,
             self.dead_letters,
             self.dead_letters_failed,
+            self.requeued,
+            self.requeues_failed,
             self.parked,
             self.cancelled,
             self.commits,
@@ -82,6 +88,8 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,
@@ -97,6 +105,8 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,

@@ -8,5 +8,6 @@ mod judge;
 mod lanes;
 mod rebalance;
 mod retry;
+mod retry_topic;
 mod schedule;
 mod takeover;

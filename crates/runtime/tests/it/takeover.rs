@@ -46,7 +46,7 @@ async fn what_parallel_consumer_had_done_past_its_commit_is_not_repeated() {
 async fn metadata_that_is_not_ours_is_repeated_never_lost_unless_the_consumer_is_told_whose_it_is() {
     let (handled, _, _) = take_over(THEIRS, |consumer| consumer).await;
     assert_eq!(handled, [5, 6, 7, 8, 9]);
-    for foreign in ["consumer-17", "AQAAAAAAAAAA", "bgAAAAIAAQ", "YSi1L/0AWFUAACABkKoAAQBGYA=="] {
+    for foreign in ["consumer-17", "AQAAAAAAAAAA", "bgAAAAIAAQA", "YSi1L/0AWFUAACABkKoAAQBGYA=="] {
         let (handled, _, _) = take_over(foreign, Consumer::after_parallel_consumer).await;
         assert_eq!(handled, [5, 6, 7, 8, 9], "{foreign}");
     }
