@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod batch;
+mod corpus;
 mod flow;
 mod judge;
 mod lanes;
