@@ -317,7 +317,7 @@ async fn a_partition_that_goes_away_takes_what_waits_with_it_and_brings_it_back(
     let (running, seen) = start(&log, writing(&log), policy(), bad_fails);
     let place = Place::new("t-retry", 0);
     until("it is there", || running.counts().received == 1).await;
-    log.revoke("g", &[place.clone()]);
+    log.revoke("g", std::slice::from_ref(&place));
     until("it is released", || !log.holds("g", &place)).await;
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(seen.lock().unwrap().len(), 0);
