@@ -10,14 +10,16 @@ use crate::admission::{self, Claim, Measures};
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
 use crate::ending::{self, Watch};
-use crate::flow::Flow;
+use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
-use crate::shard::{Shard, Terms};
+use crate::retry_topic::RetryTopic;
+use crate::shaping::Shaping;
+use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
 use crate::stats::{Counts, Stats};
 use crate::wake::Wake;
@@ -42,8 +44,11 @@ pub struct Consumer {
     commit_every: Duration,
     drain_max: Duration,
     metadata_bytes_max: usize,
+    is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
+    shaping: Option<Shaping>,
+    retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
 }
@@ -62,8 +67,11 @@ impl Consumer {
             commit_every: Duration::from_secs(1),
             drain_max: Duration::from_secs(1),
             metadata_bytes_max: TEXT_BYTES_MAX,
+            is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
+            shaping: None,
+            retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
         }
@@ -118,6 +126,16 @@ impl Consumer {
         self
     }
 
+    /// The group was Parallel Consumer's: what its commits say is done past them is not handled again.
+    ///
+    /// Not by default, because its short forms have no mark that other metadata could not have by chance, and what is
+    /// wrongly read as done would be lost.
+    #[must_use]
+    pub const fn after_parallel_consumer(mut self) -> Self {
+        self.is_after_parallel_consumer = true;
+        self
+    }
+
     /// What happens to records that fail.
     #[must_use]
     pub const fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -129,6 +147,21 @@ impl Consumer {
     #[must_use]
     pub fn dead_letters(mut self, letters: DeadLetters) -> Self {
         self.dead_letters = Some(letters);
+        self
+    }
+
+    /// Where records go that are over their key's quota, when its action is to shape.
+    #[must_use]
+    pub fn shaping(mut self, shaping: Shaping) -> Self {
+        self.shaping = Some(shaping);
+        self
+    }
+
+    /// What fails is tried again through a topic, as Decaton does, and not in place. The policy's waits, attempts and age
+    /// hold all the same; the order of a key does not.
+    #[must_use]
+    pub fn retry_topic(mut self, topic: RetryTopic) -> Self {
+        self.retry_topic = Some(topic);
         self
     }
 
@@ -174,7 +207,11 @@ impl Consumer {
             retry: &self.retry,
         };
         measures.check()?;
-        Ok(())
+        self.flow.check(self.means())
+    }
+
+    fn means(&self) -> Means {
+        Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
     }
 
     /// Refuses what the source says cannot be; otherwise the claim to its topics.
@@ -262,11 +299,14 @@ impl Consumer {
 
     fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
         let wake = Wake::default();
+        let means = self.means();
         let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
         let orders = Arc::new(Mutex::new(Orders { flow: Some(self.flow), ..Orders::default() }));
         let terms = Arc::new(Terms {
             retry: self.retry,
             dead_letters: self.dead_letters,
+            shaping: self.shaping,
+            retry_topic: self.retry_topic,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -281,8 +321,18 @@ impl Consumer {
         let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
             let watch = Watch::new(Arc::clone(&orders), wake.clone());
+            let runs = (handler.run_max() > 1).then(|| Runs {
+                records_max: handler.run_max(),
+                make: Box::new({
+                    let handler = Arc::clone(&handler);
+                    move |records| {
+                        let handler = Arc::clone(&handler);
+                        Box::pin(async move { handler.handle_run(records).await })
+                    }
+                }),
+            });
             runtime.spawn(async move {
-                let shard = Shard::new(terms, mailbox, seed, |record| handler.handle(record));
+                let shard = Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs);
                 watch.over(shard.run()).await;
             })
         });
@@ -292,6 +342,7 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
             self.source,
@@ -304,6 +355,7 @@ impl Consumer {
         );
         let running = Running {
             orders,
+            means,
             wake: wake.clone(),
             stats,
             health,
@@ -338,6 +390,7 @@ fn poller_is_gone() -> Fault {
 /// on its own time.
 pub struct Running {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
@@ -375,14 +428,17 @@ impl Running {
     }
 
     /// Takes from the log as this says from now on. Nothing is drained.
-    pub fn flow(&self, flow: Flow) {
-        self.steering().flow(flow);
+    ///
+    /// # Errors
+    /// When this consumer cannot do what it says; then all stays as it is.
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        self.steering().flow(flow)
     }
 
     /// What changes this consumer from elsewhere.
     #[must_use]
     pub fn steering(&self) -> Steering {
-        Steering { orders: Arc::clone(&self.orders), wake: self.wake.clone() }
+        Steering { orders: Arc::clone(&self.orders), means: self.means, wake: self.wake.clone() }
     }
 
     /// Bytes of records in flight.
@@ -455,17 +511,23 @@ impl Running {
 #[derive(Clone, Debug)]
 pub struct Steering {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
 }
 
 impl Steering {
     /// Takes from the log as this says from now on. Nothing is drained.
     ///
+    /// # Errors
+    /// When the consumer cannot do what it says; then all stays as it is.
+    ///
     /// # Panics
     /// Never: nothing panics under this lock.
-    pub fn flow(&self, flow: Flow) {
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        flow.check(self.means)?;
         self.orders.lock().expect("no panic under this lock").flow = Some(flow);
         self.wake.wake();
+        Ok(())
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
+    pub(crate) is_after_parallel_consumer: bool,
 }
 
 /// Partitions on their way out.
@@ -208,6 +209,9 @@ impl Poller {
     fn obey(&mut self, now: Instant) {
         let mut orders = self.orders.lock().expect("no panic under this lock");
         if let Some(flow) = orders.flow.take() {
+            if flow.key_quota != self.flow.key_quota {
+                self.shards.iter().for_each(|shard| shard.push(Message::Quota(flow.key_quota)));
+            }
             self.flow = flow;
         }
         let limit = match (orders.broken.take(), orders.fault.take(), orders.stop.take()) {
@@ -306,7 +310,12 @@ impl Poller {
 
     fn begin(&mut self, assigned: Assigned, now: Instant) {
         let base = assigned.committed.unwrap_or(0);
-        let done = offset_map::decode(base, &assigned.metadata).unwrap_or_else(|error| {
+        let decode = if self.settings.is_after_parallel_consumer {
+            offset_map::decode_either
+        } else {
+            offset_map::decode
+        };
+        let done = decode(base, &assigned.metadata).unwrap_or_else(|error| {
             tracing::warn!(place = %assigned.place, %error, "what the last owner had done past its commit is not known");
             Vec::new()
         });
