@@ -28,12 +28,13 @@ pub(crate) struct Partition {
     pub(crate) acked: Option<(i64, String)>,
     /// Where a successor would start.
     base: Option<i64>,
+    window_records: usize,
     /// One past the last record that was started.
     next: i64,
     /// Offsets that a predecessor had done, in order; those before `next` are gone.
     done_before: VecDeque<Range<i64>>,
-    /// Offset and lane of what was handed to the shards, from the head on: the head must have a name.
-    lanes: VecDeque<(i64, u64)>,
+    /// Slot number and lane of what was handed to the shards, from the head on: the head must have a name.
+    lanes: VecDeque<(u64, u64)>,
     /// The oldest record that is not done, and since when it is that.
     head: Option<(i64, Instant)>,
     since: Instant,
@@ -59,7 +60,8 @@ impl Partition {
             sent: None,
             acked: committed.map(|offset| (offset, metadata)),
             base: committed,
-            next: committed.unwrap_or(0),
+            window_records,
+            next: committed.unwrap_or(i64::MIN),
             done_before: done_before.into(),
             lanes: VecDeque::new(),
             head: None,
@@ -72,9 +74,26 @@ impl Partition {
     }
 
     pub(crate) fn start(&mut self, offset: i64) -> Slot {
+        if offset < self.next {
+            self.go_back(offset);
+        }
         self.base.get_or_insert(offset);
-        self.next = offset + 1;
+        self.next = offset.saturating_add(1);
         self.window.start(offset)
+    }
+
+    /// The log went back to this offset: it was cut, or made anew. What was known of this offset and what follows is
+    /// not true any more. What was started before is handled all the same, in its lanes before what comes now.
+    fn go_back(&mut self, offset: i64) {
+        let place = &self.assignment.place;
+        tracing::warn!(%place, offset, expected = self.next, "the log went back: it was cut, or made anew");
+        self.done_before.clear();
+        if self.base.is_none_or(|base| offset <= base) {
+            // Nothing of what is in flight is of this log.
+            self.window = Window::new(self.window_records);
+            self.lanes.clear();
+            self.base = Some(offset);
+        }
     }
 
     /// Whether a predecessor had done it. Asked for in log order.
@@ -86,14 +105,15 @@ impl Partition {
     }
 
     /// Remembers the lane of a record that is handed to a shard. In log order.
-    pub(crate) fn hand_over(&mut self, offset: i64, lane: u64) {
-        self.lanes.push_back((offset, lane));
+    pub(crate) fn hand_over(&mut self, slot: &Slot, lane: u64) {
+        self.lanes.push_back((slot.number(), lane));
     }
 
     pub(crate) fn advance(&mut self) {
         if let Some(base) = self.window.advance() {
             self.base = Some(base);
-            let passed = self.lanes.partition_point(|(offset, _)| *offset < base);
+            let head = self.window.head_number();
+            let passed = self.lanes.partition_point(|(number, _)| *number < head);
             self.lanes.drain(..passed);
         }
     }
@@ -117,7 +137,7 @@ impl Partition {
     }
 
     pub(crate) fn health(&mut self, now: Instant) -> PartitionHealth {
-        let head = self.window.head_offset();
+        let (head, head_number) = (self.window.head_offset(), self.window.head_number());
         if head != self.head.map(|(offset, _)| offset) {
             self.head = head.map(|offset| (offset, now));
         }
@@ -128,7 +148,10 @@ impl Partition {
             head,
             head_for: self.head.map(|(_, since)| now - since).unwrap_or_default(),
             head_attempts_failed: trouble.as_ref().map_or(0, |trouble| trouble.attempt),
-            head_lane: self.lanes.front().filter(|(offset, _)| Some(*offset) == head).map(|(_, lane)| *lane),
+            head_lane: head
+                .and(self.lanes.front())
+                .filter(|(number, _)| *number == head_number)
+                .map(|one| one.1),
             head_reason: trouble.map(|trouble| trouble.reason),
             pending: self.window.pending(),
             failing: self.assignment.trouble_count(),

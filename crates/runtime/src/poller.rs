@@ -440,7 +440,7 @@ fn stage(
             continue;
         }
         let lane = lane::of(partition.assignment.id, record.key.as_deref(), record.offset);
-        partition.hand_over(record.offset, lane);
+        partition.hand_over(&slot, lane);
         let stage = &mut stages[lane::shard(lane, stages.len())];
         if stage.is_empty() {
             stage.reserve(per_shard);

@@ -6,6 +6,7 @@ mod batch;
 mod flow;
 mod judge;
 mod lanes;
+mod new_life;
 mod rebalance;
 mod retry;
 mod schedule;
