@@ -6,7 +6,6 @@
 
 use crate::ffi::committed::{Committed, CommittedQueue};
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue, QueueError};
-use crate::producer::fault_of;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -21,8 +20,14 @@ use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::record::{Place, Record};
-use weir_runtime::source::{Assigned, Commit, Event, LogSource};
+use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use weir_runtime::wake::Wake;
+
+mod checks;
+#[cfg(test)]
+mod tests;
+
+use checks::{denied, wrong};
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -115,15 +120,11 @@ impl SourceConfig {
             ("group.protocol", "set protocol"),
             ("partition.assignment.strategy", "set protocol"),
         ];
-        let wrong = |field: String, why: &str| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", field)
-                .caused_by(why.to_owned())
-        };
         if self.topics.is_empty() {
-            return Err(wrong("topics".to_owned(), "there is nothing to read"));
+            return Err(wrong("topics", "there is nothing to read; name one topic at least"));
         }
         if self.group.is_empty() {
-            return Err(wrong("group".to_owned(), "without a group nothing can be committed"));
+            return Err(wrong("group", "without a group nothing can be committed; give it a name"));
         }
         let per_partition = self.prefetch_bytes / self.partitions_expected.max(1);
         let mut client = ClientConfig::new();
@@ -136,7 +137,7 @@ impl SourceConfig {
         client.set("fetch.wait.max.ms", "100");
         for (key, value) in &self.properties {
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
-                return Err(wrong(format!("properties.\"{key}\""), why));
+                return Err(wrong(format!("properties.\"{key}\""), *why));
             }
             client.set(key, value);
         }
@@ -298,7 +299,7 @@ impl KafkaSource {
     /// Asks for the commits of what was assigned, and takes what they are known of.
     fn read(&mut self, events: &mut Vec<Event>) {
         let Some(queue) = &self.committed else { return };
-        if let Some(answer) = queue.answer() {
+        if let Some(answer) = queue.answer(Duration::ZERO) {
             let asked = self.unread.asked.take().unwrap_or_default();
             match answer.and_then(|all| known(all, &asked)) {
                 Ok(all) => {
@@ -309,7 +310,7 @@ impl KafkaSource {
                 Err(code) => {
                     let error = KafkaError::OffsetFetch(code.into());
                     if is_denied(code.into()) {
-                        events.push(Event::Ended(denied(&self.config.group, &error)));
+                        events.push(Event::Ended(denied(&self.config.group, code.into())));
                     } else {
                         events.push(Event::Trouble(trouble(&error, "read the group's commits")));
                     }
@@ -397,10 +398,6 @@ const fn is_denied(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-fn denied(group: &str, error: &KafkaError) -> Fault {
-    Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "consume in the group", group).caused_by(error.clone())
-}
-
 /// What was asked for of an answer. One that is not known is not one that is not there: to start at the beginning, or
 /// the end, would be wrong.
 fn known(mut all: Vec<Committed>, asked: &[Place]) -> Result<Vec<Committed>, Code> {
@@ -416,36 +413,36 @@ fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
 }
 
 impl LogSource for KafkaSource {
+    fn membership(&self) -> Option<Membership> {
+        Some(checks::membership(&self.config))
+    }
+
+    fn retention(&mut self) -> Option<Retention> {
+        self.shortest_retention()
+    }
+
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
-        let wrong = |error: KafkaError| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", &self.config.bootstrap)
-                .caused_by(error)
-        };
+        let refused = |error| checks::refused(error, &self.config.bootstrap);
         let context = Context {
             is_incremental: self.config.protocol != Protocol::Eager,
             noted: Mutex::default(),
             is_closing: AtomicBool::new(false),
         };
         let mut consumer: BaseConsumer<Context> =
-            self.config.client()?.create_with_context(context).map_err(wrong)?;
+            self.config.client()?.create_with_context(context).map_err(refused)?;
         consumer.set_nonempty_callback({
             let wake = wake.clone();
             move || wake.wake()
         });
-        for topic in &self.config.topics {
-            let metadata = consumer
-                .fetch_metadata(Some(topic), ASK_WAIT)
-                .map_err(|error| crate::reader::unreachable(&error, topic))?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            if let Some(code) = found.and_then(|found| found.error()) {
-                return Err(fault_of(code, topic));
-            }
+        let any = checks::topics(&consumer, &self.config.topics)?;
+        let client = consumer.client().native_ptr();
+        let committed = CommittedQueue::new(client, &self.config.group, &wake);
+        if let Some(place) = any {
+            checks::group(&committed, &place, &self.config.group)?;
         }
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(wrong)?;
-        let client = consumer.client().native_ptr();
-        self.commits = Some(CommitQueue::new(client, &wake));
-        self.committed = Some(CommittedQueue::new(client, &self.config.group, &wake));
+        consumer.subscribe(&topics).map_err(refused)?;
+        (self.commits, self.committed) = (Some(CommitQueue::new(client, &wake)), Some(committed));
         (self.wake, self.consumer) = (wake, Some(consumer));
         Ok(())
     }
@@ -464,8 +461,8 @@ impl LogSource for KafkaSource {
                 );
                 events.push(Event::Ended(fault.caused_by(code.to_string())));
             }
-            Some(Err(ref error @ KafkaError::MessageConsumption(code))) if is_denied(code) => {
-                events.push(Event::Ended(denied(&self.config.group, error)));
+            Some(Err(KafkaError::MessageConsumption(code))) if is_denied(code) => {
+                events.push(Event::Ended(denied(&self.config.group, code)));
             }
             Some(Err(error)) => events.push(Event::Trouble(trouble(&error, "consume"))),
             Some(Ok(message)) => {
@@ -550,7 +547,7 @@ impl LogSource for KafkaSource {
         (self.commits, self.committed) = (None, None);
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
-        let (left, has_left) = mpsc::channel();
+        let (left, has_left) = mpsc::sync_channel(1);
         let leave = move || {
             // Leaves the group, and waits for its answer.
             drop(consumer);
@@ -604,12 +601,14 @@ fn queue_trouble(place: Place, error: &QueueError) -> Event {
         );
         return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
     }
+    if is_denied(error.code.into()) {
+        let fault =
+            Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "read a topic of `topics`", &*place.topic);
+        return Event::Ended(fault.caused_by("allow this user Read on the topic"));
+    }
     let about = place.to_string();
     Event::Trouble(
         Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about)
             .caused_by(error.text.clone()),
     )
 }
-
-#[cfg(test)]
-mod tests;

@@ -71,11 +71,12 @@ impl CommittedQueue {
         }
     }
 
-    /// The answer to the oldest question, if it is here.
-    pub(crate) fn answer(&self) -> Option<Result<Vec<Committed>, Code>> {
+    /// The answer to the oldest question, if it comes in time; 0 does not wait.
+    pub(crate) fn answer(&self, wait_max: Duration) -> Option<Result<Vec<Committed>, Code>> {
+        let wait_ms = c_int::try_from(wait_max.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the event is ours until destroyed; all that it holds is read before that.
         unsafe {
-            let event = sys::rd_kafka_queue_poll(self.queue, 0);
+            let event = sys::rd_kafka_queue_poll(self.queue, wait_ms);
             if event.is_null() {
                 return None;
             }

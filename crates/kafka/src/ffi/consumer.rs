@@ -238,20 +238,6 @@ fn copy_out(
     }));
 }
 
-/// The metadata of each element of a list, in order; empty when there is none or it is no text.
-pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
-    (0..list.count())
-        .map(|index| {
-            // SAFETY: the list is alive and has `count` elements; metadata has the length that stands beside it.
-            let bytes = unsafe {
-                let element = &*(*list.ptr()).elems.add(index);
-                bytes_of(element.metadata, element.metadata_size).unwrap_or_default()
-            };
-            String::from_utf8_lossy(bytes).into_owned()
-        })
-        .collect()
-}
-
 /// Where the answers to commits arrive. `rd_kafka_commit` alone answers only those who set a C callback
 /// (`rd_kafka_cgrp_propagate_commit_result`), whatever events are enabled.
 pub(crate) struct CommitQueue {

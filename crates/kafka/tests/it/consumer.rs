@@ -14,6 +14,8 @@ mod kill;
 mod logs;
 mod mock;
 mod real;
+mod rights;
+mod soak;
 mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);

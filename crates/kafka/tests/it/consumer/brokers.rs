@@ -37,9 +37,10 @@ mod real {
     }
 
     /// A consumer that gives up every record, with a topic for dead letters that wants all three replicas.
-    async fn giving_up(bootstrap: &str, producer: &Producer) -> Running {
-        let letters =
-            DeadLetters::new(Arc::new(producer.clone()), TopicName::new("dead").unwrap(), "gives-up");
+    async fn giving_up(bootstrap: &str) -> Running {
+        let writer = ProducerConfig { message_timeout_ms: 5000, ..ProducerConfig::new(bootstrap) };
+        let writer = Arc::new(Producer::start(writer).unwrap());
+        let letters = DeadLetters::new(writer, TopicName::new("dead").unwrap(), "gives-up");
         Consumer::new(KafkaSource::new(SourceConfig::new(bootstrap, "gives-up", &["poison"])))
             .dead_letters(letters)
             .start(|_: Record| async { Outcome::dead_letter("poison") })
@@ -86,7 +87,7 @@ mod real {
         until("what was written until now is done", || judge.done_count() == RECORDS / 2).await;
 
         // Two replicas are not three: the letter is refused, its record stays pending, and health says why.
-        let gives_up = giving_up(&bootstrap, &producer).await;
+        let gives_up = giving_up(&bootstrap).await;
         write_with(&producer, "poison", numbered(1, 1, 0)).await;
         let complaint = || gives_up.health().complaints(Duration::ZERO).concat();
         until("health says that the letter is refused", || {

@@ -38,7 +38,7 @@ fn a_source_that_never_learned_what_is_committed_leaves_the_group_all_the_same()
         refuse_commits(&log, Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
         let mut source =
             KafkaSource::new(SourceConfig { protocol, ..SourceConfig::new(&log.bootstrap(), "g", &["t"]) });
-        let (ended, has_ended) = mpsc::channel();
+        let (ended, has_ended) = mpsc::sync_channel(1);
         std::thread::spawn(move || {
             source.start(Wake::default()).unwrap();
             let mut events = Vec::new();
