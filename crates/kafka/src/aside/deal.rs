@@ -83,10 +83,10 @@ impl Dealer {
         letters: &[Letter],
         dealt: &BTreeMap<i32, Dealt>,
     ) -> Result<(), Fault> {
-        self.producer.begin_transaction().map_err(|error| failed(&error, MARKS))?;
+        self.producer.begin_transaction().map_err(|error| self.failed(&error))?;
         let done = self.send(topic, letters, dealt).and_then(|()| {
             let committed = self.producer.commit_transaction(STEP_WAIT);
-            committed.map_err(|error| self.reason().unwrap_or_else(|| failed(&error, MARKS)))
+            committed.map_err(|error| self.failed(&error))
         });
         if done.is_err() {
             // Whoever took over has aborted it already; the broker does after a minute.
@@ -150,10 +150,13 @@ impl Dealer {
         Ok(count)
     }
 
-    /// Why a record was refused.
-    fn reason(&self) -> Option<Fault> {
+    /// Why a step failed: somebody took over, a record was refused, or what the step itself says.
+    fn failed(&self, error: &KafkaError) -> Fault {
+        if self.producer.client().fatal_error().is_some_and(|(code, _)| is_fenced(code)) {
+            return taken_over();
+        }
         let first = self.refused.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        first.map(|(topic, error)| failed(&error, &topic))
+        first.map_or_else(|| failed(error, MARKS), |(topic, error)| failed(&error, &topic))
     }
 }
 
@@ -187,14 +190,19 @@ fn make_marks(
     }
 }
 
+const fn is_fenced(code: Code) -> bool {
+    matches!(code, Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch)
+}
+
+fn taken_over() -> Fault {
+    Fault::new(FaultKind::Config, "W-KAFKA-REJECTED", "deal with dead letters", MARKS)
+        .caused_by("somebody else has begun to deal with dead letters; look at the list, and begin again")
+}
+
 fn failed(error: &KafkaError, about: &str) -> Fault {
     let code = error.rdkafka_error_code();
     match code {
-        Some(Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch) => {
-            Fault::new(FaultKind::Config, "W-KAFKA-REJECTED", "deal with dead letters", about).caused_by(
-                "somebody else has begun to deal with dead letters; look at the list, and begin again",
-            )
-        }
+        Some(code) if is_fenced(code) => taken_over(),
         Some(Code::TransactionalIdAuthorizationFailed) => {
             Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "deal with dead letters", about)
                 .caused_by(format!("allow this user Write and Describe on the transactional id {MARKS}"))

@@ -4,6 +4,9 @@
 mod real {
     use crate::consumer::kill::{committed, committed_at};
     use crate::consumer::{create, create_at, numbered, until, write, write_with};
+    use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+    use rdkafka::client::DefaultClientContext;
+    use rdkafka::config::ClientConfig;
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
@@ -15,6 +18,7 @@ mod real {
     use weir_runtime::dead_letter::DeadLetters;
     use weir_runtime::outcome::Outcome;
     use weir_runtime::record::Record;
+    use weir_runtime::source::{LogSource as _, Retention};
     use weir_testkit::engine::kafka::Kafka;
     use weir_testkit::engine::kafka_secured::{GUEST, KafkaSecured, PASSWORD};
     use weir_testkit::engine::kafka_tool::allow;
@@ -70,6 +74,16 @@ mod real {
         // And nothing was made by asking.
         let names = ["no-such-topic".to_owned()];
         assert!(Reader::open(&kafka.bootstrap(), &BTreeMap::new(), &names, Start::Beginning).is_err());
+
+        // The topic that keeps its records for the shortest time, as the broker says.
+        create(&kafka, "short", 1).await;
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
+        let short = AlterConfig::new(ResourceSpecifier::Topic("short")).set("retention.ms", "60000");
+        admin.alter_configs(&[short], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        let mut source = KafkaSource::new(SourceConfig::new(&kafka.bootstrap(), "g", &["t", "short"]));
+        let expect = Retention { topic: "short".to_owned(), kept_for: Duration::from_secs(60) };
+        assert_eq!(source.retention(), Some(expect));
 
         // What can be starts.
         write(&kafka, "t", numbered(1, 1, 0)).await;
