@@ -1,6 +1,7 @@
 //! The poller's side of one partition: its window, what is committed, and what a predecessor had done.
 
 use crate::assignment::Assignment;
+use crate::budget::Part;
 use crate::flow::Bucket;
 use crate::health::PartitionHealth;
 use crate::offset_map;
@@ -11,6 +12,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// Records that are taken of a partition before it is known how large they are.
+const RECORDS_FIRST: usize = 16;
 
 pub(crate) struct Partition {
     pub(crate) assignment: Arc<Assignment>,
@@ -23,6 +27,10 @@ pub(crate) struct Partition {
     pub(crate) fetch_min: usize,
     /// Its own rate.
     pub(crate) bucket: Bucket,
+    /// Its part of the byte budget.
+    pub(crate) part: Part,
+    /// Bytes that one of its records takes, as the last ones say; 0 is not known yet.
+    record_bytes: usize,
     /// The commit on its way, and the last one that was answered.
     pub(crate) sent: Option<(i64, String)>,
     pub(crate) acked: Option<(i64, String)>,
@@ -44,6 +52,7 @@ impl Partition {
     pub(crate) fn new(
         assignment: Arc<Assignment>,
         window_records: usize,
+        part: Part,
         committed: Option<i64>,
         metadata: String,
         done_before: Vec<Range<i64>>,
@@ -55,6 +64,8 @@ impl Partition {
             fetch_min: (window.free() / 16).clamp(1, 64),
             window,
             bucket: Bucket::new(now),
+            part,
+            record_bytes: 0,
             is_leaving: false,
             fault: None,
             sent: None,
@@ -67,6 +78,19 @@ impl Partition {
             head: None,
             since: now,
         }
+    }
+
+    /// How many records are likely to fit into so many bytes; one at least, because only that shows its size.
+    pub(crate) fn records_within(&self, bytes: usize) -> usize {
+        let few = if self.record_bytes == 0 { RECORDS_FIRST } else { usize::MAX };
+        (bytes / self.record_bytes.max(1)).clamp(1, few)
+    }
+
+    /// So many records took so many bytes.
+    pub(crate) fn learn(&mut self, count: usize, bytes: usize) {
+        let now = bytes / count.max(1);
+        // Up at once and down slowly: a bound is passed by one surprise.
+        self.record_bytes = now.max((self.record_bytes * 3 + now) / 4).max(1);
     }
 
     pub(crate) fn is_at(&self, place: &Place) -> bool {
@@ -165,10 +189,14 @@ impl Partition {
 mod tests {
     use super::*;
 
+    fn part() -> Part {
+        crate::budget::Budget::new(1024).part()
+    }
+
     fn partition(committed: i64, done: Vec<Range<i64>>) -> Partition {
         let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
         let metadata = offset_map::encode(committed, &done, 4000);
-        Partition::new(assignment, 64, Some(committed), metadata, done, Instant::now())
+        Partition::new(assignment, 64, part(), Some(committed), metadata, done, Instant::now())
     }
 
     fn done_after(commit: &Commit) -> Vec<Range<i64>> {
@@ -196,7 +224,8 @@ mod tests {
     #[test]
     fn nothing_is_committed_before_anything_is_known() {
         let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
-        let mut partition = Partition::new(assignment, 64, None, String::new(), Vec::new(), Instant::now());
+        let mut partition =
+            Partition::new(assignment, 64, part(), None, String::new(), Vec::new(), Instant::now());
         assert_eq!(partition.commit(4000), None);
         let slot = partition.start(5);
         // A start without a commit is a position worth keeping: retention or a later record must not move it.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod batch;
+mod broken;
 mod flow;
 mod judge;
 mod lanes;
@@ -10,3 +11,4 @@ mod new_life;
 mod rebalance;
 mod retry;
 mod schedule;
+mod shares;

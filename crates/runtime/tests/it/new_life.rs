@@ -1,6 +1,8 @@
 //! A log that goes back: cut by an unclean election, or a topic made anew. What was known of the old records says
 //! nothing about the new ones.
 
+#![expect(clippy::single_range_in_vec_init, reason = "one range of offsets is meant")]
+
 use crate::judge::until;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
