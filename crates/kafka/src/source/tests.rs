@@ -1,3 +1,5 @@
+//! What needs the source's own state: answers that come late.
+
 use super::*;
 use crate::embedded::EmbeddedLog;
 use weir_model::TopicName;

@@ -110,12 +110,27 @@ async fn partitions_whose_commits_cannot_be_read_hold_up_no_others() {
     assert_eq!((judge.wrong(), judge.repeated_count()), (Vec::new(), 0));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_whose_commits_may_not_be_read_ends_the_consumer_by_name() {
+#[test]
+fn a_group_whose_commits_may_not_be_read_is_refused_at_the_start_and_ends_by_name_later() {
     let log = log(1);
     refuse_commits(&log, Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
-    let mut running = member(&log, &Judge::default(), None).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), running.ended()).await.unwrap();
-    let fault = ended.unwrap_err();
+    let source = || KafkaSource::new(SourceConfig::new(&log.bootstrap(), "g", &["t"]));
+    let fault = source().start(Wake::default()).unwrap_err();
+    assert_eq!((fault.code(), fault.about()), ("W-KAFKA-DENIED", "g"));
+    assert!(fault.chain().contains("allow this user Read on the group"), "{}", fault.chain());
+
+    answer_commits(&log);
+    let mut source = source();
+    source.start(Wake::default()).unwrap();
+    refuse_commits(&log, Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+    let (started, mut events) = (Instant::now(), Vec::new());
+    let fault = loop {
+        source.events(&mut events);
+        if let Some(Event::Ended(fault)) = events.iter().find(|event| matches!(event, Event::Ended(_))) {
+            break fault;
+        }
+        assert!(started.elapsed() < Duration::from_secs(50), "{events:?}");
+        std::thread::yield_now();
+    };
     assert_eq!((fault.code(), fault.about()), ("W-KAFKA-DENIED", "g"));
 }
