@@ -18,6 +18,7 @@ mod real {
     use weir_runtime::dead_letter::DeadLetters;
     use weir_runtime::outcome::Outcome;
     use weir_runtime::record::Record;
+    use weir_runtime::retry::RetryPolicy;
     use weir_runtime::source::{LogSource as _, Retention};
     use weir_testkit::engine::kafka::Kafka;
     use weir_testkit::engine::kafka_secured::{GUEST, KafkaSecured, PASSWORD};
@@ -81,9 +82,15 @@ mod real {
             ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
         let short = AlterConfig::new(ResourceSpecifier::Topic("short")).set("retention.ms", "60000");
         admin.alter_configs(&[short], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
-        let mut source = KafkaSource::new(SourceConfig::new(&kafka.bootstrap(), "g", &["t", "short"]));
+        let source = || KafkaSource::new(SourceConfig::new(&kafka.bootstrap(), "g", &["t", "short"]));
         let expect = Retention { topic: "short".to_owned(), kept_for: Duration::from_secs(60) };
-        assert_eq!(source.retention(), Some(expect));
+        assert_eq!(source().retention(), Some(expect));
+        let patient = RetryPolicy { age_max: Some(Duration::from_secs(120)), ..RetryPolicy::default() };
+        let started = Consumer::new(source()).retry(patient).start(|_: Record| async {}).await;
+        let fault = started.unwrap_err();
+        println!("{}", fault.chain());
+        assert_eq!((fault.code(), fault.about()), ("W-CONFIG", "retry.age_max"));
+        assert!(fault.chain().contains("short keeps its records for 60s"), "{}", fault.chain());
 
         // What can be starts.
         write(&kafka, "t", numbered(1, 1, 0)).await;
