@@ -16,6 +16,7 @@ mod logs;
 mod mock;
 mod real;
 mod rights;
+mod soak;
 mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);
