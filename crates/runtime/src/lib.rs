@@ -23,6 +23,8 @@ mod lane;
 pub mod log;
 mod mailbox;
 mod meter;
+#[cfg(test)]
+mod mutant;
 pub mod offset_map;
 pub mod outcome;
 mod partition;
@@ -30,6 +32,8 @@ mod poller;
 pub mod record;
 pub mod retry;
 mod shard;
+#[cfg(test)]
+mod sim;
 pub mod source;
 pub mod stats;
 mod step;

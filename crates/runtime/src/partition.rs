@@ -3,6 +3,8 @@
 use crate::assignment::Assignment;
 use crate::flow::Bucket;
 use crate::health::PartitionHealth;
+#[cfg(test)]
+use crate::mutant;
 use crate::offset_map;
 use crate::record::Place;
 use crate::source::Commit;
@@ -49,6 +51,8 @@ impl Partition {
         now: Instant,
     ) -> Self {
         let window = Window::new(window_records);
+        #[cfg(test)]
+        let window = mutant::outlived(&assignment.place, window);
         Self {
             assignment,
             fetch_min: (window.free() / 16).clamp(1, 64),
@@ -79,6 +83,10 @@ impl Partition {
 
     /// Whether a predecessor had done it. Asked for in log order.
     pub(crate) fn is_done_before(&mut self, offset: i64) -> bool {
+        #[cfg(test)]
+        if mutant::is(mutant::Mutant::ForgetsTheMap) {
+            return false;
+        }
         while self.done_before.front().is_some_and(|range| range.end <= offset) {
             self.done_before.pop_front();
         }

@@ -9,6 +9,8 @@ use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use crate::offset_map;
 use crate::partition::Partition;
 use crate::record::{Place, Record};
@@ -302,6 +304,8 @@ impl Poller {
             self.partitions.iter().filter(|partition| drain.places.iter().any(|place| partition.is_at(place)))
         };
         let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
+        #[cfg(test)]
+        let is_quiet = is_quiet || mutant::is(Mutant::LeavesWithoutADrain);
         if !is_quiet && now >= drain.deadline && !drain.is_cancelled {
             for partition in leaving() {
                 let id = partition.assignment.id;
@@ -324,7 +328,12 @@ impl Poller {
                 drain.places.iter().any(|place| partition.is_at(place))
             });
         self.partitions = staying;
-        if !drain.is_lost {
+        #[cfg(test)]
+        let commits = !drain.is_lost && !mutant::is(Mutant::LeavesWithoutACommit)
+            || drain.is_lost && mutant::is(Mutant::CommitsWhatIsLost);
+        #[cfg(not(test))]
+        let commits = !drain.is_lost;
+        if commits {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
         }
