@@ -224,7 +224,11 @@ impl Poller {
             }
             Event::CommitFailed(places, fault) => {
                 self.counts.commits_failed += places.len() as u64;
-                tracing::warn!(error = %fault.chain(), partitions = places.len(), "a commit failed and comes again");
+                let commits = named(self.partitions.iter().filter_map(|partition| {
+                    let place = places.iter().find(|place| partition.is_at(place))?;
+                    Some((place, partition.sent.as_ref()?.0))
+                }));
+                tracing::warn!(error = %fault.chain(), commits, "a commit failed and comes again");
                 self.answered(&places, |partition| partition.sent = None);
             }
             Event::OutOfRange(place, fault) => {
@@ -359,7 +363,8 @@ impl Poller {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
                 self.counts.commits_failed += commits.len() as u64;
-                tracing::warn!(error = %fault.chain(), "the last commit failed: the next owner repeats some records");
+                let commits = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
+                tracing::warn!(error = %fault.chain(), commits, "the last commit failed: the next owner repeats some records");
             }
         }
     }
@@ -425,6 +430,12 @@ impl Poller {
             self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
         *self.health.lock().expect("no panic under this lock") = Health { partitions };
     }
+}
+
+/// `topic/partition at offset` of each, for a log line.
+fn named<'a>(commits: impl Iterator<Item = (&'a Place, i64)>) -> String {
+    let commits: Vec<String> = commits.map(|(place, offset)| format!("{place} at {offset}")).collect();
+    commits.join(", ")
 }
 
 /// Starts each record in the window and puts it on the stage of its shard.

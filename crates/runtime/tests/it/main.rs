@@ -9,3 +9,4 @@ mod lanes;
 mod rebalance;
 mod retry;
 mod schedule;
+mod users;
