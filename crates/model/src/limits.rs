@@ -86,4 +86,11 @@ pub const WINDOW_RECORDS_DEFAULT: usize = 16_384;
 /// Records that are taken from a partition at a time: enough to make a hand-over cheap, few enough to be fair.
 pub const FETCH_RECORDS_MAX: usize = 512;
 
+/// Records over their key's quota that are written aside at a time: an answer of the log for that many.
+pub const SHAPED_BATCH_RECORDS_MAX: usize = 500;
+
+/// Bytes of keys and values of such records, passed by at most one of them: they are in memory twice until the log has
+/// answered.
+pub const SHAPED_BATCH_BYTES_MAX: usize = 1 << 20;
+
 const _: () = assert!(FRAME_BYTES_MAX / (64 * 1024) < PARTS_MAX as usize);

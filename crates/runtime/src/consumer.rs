@@ -8,14 +8,16 @@
 
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
-use crate::flow::Flow;
+use crate::ending::{self, Watch};
+use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
 use crate::offset_map::TEXT_BYTES_MAX;
-use crate::poller::{Orders, Poller, Settings, Turn};
+use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
-use crate::shard::{Shard, Terms};
+use crate::shaping::Shaping;
+use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
 use crate::stats::{Counts, Stats};
 use crate::wake::Wake;
@@ -42,6 +44,7 @@ pub struct Consumer {
     metadata_bytes_max: usize,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
+    shaping: Option<Shaping>,
     seed: u64,
     flow: Flow,
 }
@@ -62,6 +65,7 @@ impl Consumer {
             metadata_bytes_max: TEXT_BYTES_MAX,
             retry: RetryPolicy::default(),
             dead_letters: None,
+            shaping: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
         }
@@ -130,6 +134,13 @@ impl Consumer {
         self
     }
 
+    /// Where records go that are over their key's quota, when its action is to shape.
+    #[must_use]
+    pub fn shaping(mut self, shaping: Shaping) -> Self {
+        self.shaping = Some(shaping);
+        self
+    }
+
     /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
@@ -167,7 +178,11 @@ impl Consumer {
         if self.retry.first > self.retry.longest {
             return wrong("retry.first", "the first wait is longer than the longest");
         }
-        Ok(())
+        self.flow.check(self.means())
+    }
+
+    fn means(&self) -> Means {
+        Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
     }
 
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
@@ -191,7 +206,7 @@ impl Consumer {
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
-                return poller.close_shards();
+                return;
             }
             let end = loop {
                 match poller.turn() {
@@ -200,6 +215,8 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            // The shards end with the poller, and the word comes last.
+            drop(poller);
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -222,10 +239,7 @@ impl Consumer {
     pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
         self.validate()?;
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        if let Err(fault) = poller.source().start(wake.clone()) {
-            poller.close_shards();
-            return Err(fault);
-        }
+        poller.source().start(wake.clone())?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -246,11 +260,13 @@ impl Consumer {
 
     fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
         let wake = Wake::default();
+        let means = self.means();
         let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
         let orders = Arc::new(Mutex::new(Orders { flow: Some(self.flow), ..Orders::default() }));
         let terms = Arc::new(Terms {
             retry: self.retry,
             dead_letters: self.dead_letters,
+            shaping: self.shaping,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -264,8 +280,20 @@ impl Consumer {
         let handler = Arc::new(handler);
         let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            let watch = Watch::new(Arc::clone(&orders), wake.clone());
+            let runs = (handler.run_max() > 1).then(|| Runs {
+                records_max: handler.run_max(),
+                make: Box::new({
+                    let handler = Arc::clone(&handler);
+                    move |records| {
+                        let handler = Arc::clone(&handler);
+                        Box::pin(async move { handler.handle_run(records).await })
+                    }
+                }),
+            });
             runtime.spawn(async move {
-                Shard::new(terms, mailbox, seed, |record| handler.handle(record)).run().await
+                let shard = Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs);
+                watch.over(shard.run()).await;
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
@@ -286,6 +314,7 @@ impl Consumer {
         );
         let running = Running {
             orders,
+            means,
             wake: wake.clone(),
             stats,
             health,
@@ -293,6 +322,8 @@ impl Consumer {
             tasks,
             thread: None,
             ended: None,
+            end: None,
+            runtime: runtime.clone(),
             own: None,
         };
         (poller, running, wake)
@@ -311,14 +342,14 @@ fn own_runtime(threads: usize) -> Result<Runtime, Fault> {
 }
 
 fn poller_is_gone() -> Fault {
-    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "go on consuming", "")
-        .caused_by("the poller ended without a word: it panicked, or its runtime was shut down")
+    ending::broken("the poller ended without a word: it panicked, or its runtime was shut down")
 }
 
 /// A consumer at work. Dropped without [`Running::stop`] it drops what runs, commits what is done, and leaves the group
 /// on its own time.
 pub struct Running {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
@@ -326,6 +357,10 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: Option<oneshot::Receiver<Result<(), Fault>>>,
+    /// How it has ended, once that is known.
+    end: Option<Result<(), Fault>>,
+    /// Where the shards run.
+    runtime: Handle,
     own: Option<Runtime>,
 }
 
@@ -352,14 +387,17 @@ impl Running {
     }
 
     /// Takes from the log as this says from now on. Nothing is drained.
-    pub fn flow(&self, flow: Flow) {
-        self.steering().flow(flow);
+    ///
+    /// # Errors
+    /// When this consumer cannot do what it says; then all stays as it is.
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        self.steering().flow(flow)
     }
 
     /// What changes this consumer from elsewhere.
     #[must_use]
     pub fn steering(&self) -> Steering {
-        Steering { orders: Arc::clone(&self.orders), wake: self.wake.clone() }
+        Steering { orders: Arc::clone(&self.orders), means: self.means, wake: self.wake.clone() }
     }
 
     /// Bytes of records in flight.
@@ -378,21 +416,26 @@ impl Running {
         }));
     }
 
-    /// Resolves when the consumer has ended by itself.
+    /// Resolves when the consumer has ended by itself. Asked again it says the same.
     ///
     /// # Errors
     /// With the reason.
     pub async fn ended(&mut self) -> Result<(), Fault> {
-        let Some(ended) = self.ended.as_mut() else { return Ok(()) };
-        let end = ended.await.unwrap_or_else(|_| Err(poller_is_gone()));
-        self.ended = None;
-        end
+        if let Some(ended) = self.ended.as_mut() {
+            self.end = Some(ended.await.unwrap_or_else(|_| Err(poller_is_gone())));
+            self.ended = None;
+        }
+        match &self.end {
+            Some(Err(fault)) => Err(ending::repeated(fault)),
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     /// Takes no more records, gives those that run so much time, commits what is done, and leaves the group.
     ///
     /// # Errors
-    /// When the consumer had ended by itself before, with the reason.
+    /// When the consumer had ended by itself before, with the reason; or when a handler that computes without an
+    /// `.await` holds a shard, which is waited for two seconds longer and then left to itself.
     pub async fn stop(mut self, drain_max: Duration) -> Result<Counts, Fault> {
         self.order_stop(drain_max);
         let end = self.ended().await;
@@ -400,10 +443,19 @@ impl Running {
             // It has sent its last word, so this takes no time.
             let _ = thread.join();
         }
-        for task in std::mem::take(&mut self.tasks) {
-            let _ = task.await;
+        let tasks = futures::future::join_all(std::mem::take(&mut self.tasks));
+        // The clock of the shards' runtime: the caller may have none.
+        let tasks = {
+            let _entered = self.runtime.enter();
+            tokio::time::timeout(CANCEL_WAIT, tasks)
+        };
+        let are_ended = tasks.await.is_ok();
+        end?;
+        if are_ended {
+            Ok(self.stats.counts())
+        } else {
+            Err(ending::broken("a handler that computes without an .await holds its shard"))
         }
-        end.map(|()| self.stats.counts())
     }
 
     fn order_stop(&self, drain_max: Duration) {
@@ -418,17 +470,23 @@ impl Running {
 #[derive(Clone, Debug)]
 pub struct Steering {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
 }
 
 impl Steering {
     /// Takes from the log as this says from now on. Nothing is drained.
     ///
+    /// # Errors
+    /// When the consumer cannot do what it says; then all stays as it is.
+    ///
     /// # Panics
     /// Never: nothing panics under this lock.
-    pub fn flow(&self, flow: Flow) {
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        flow.check(self.means)?;
         self.orders.lock().expect("no panic under this lock").flow = Some(flow);
         self.wake.wake();
+        Ok(())
     }
 }
 

@@ -8,13 +8,17 @@
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
 //! [`window`] and [`offset_map`] say which records of a partition are done.
 
+pub mod app;
 mod assignment;
 pub mod batch;
+pub mod blocking;
 pub mod budget;
 pub mod consumer;
 pub mod dead_letter;
+mod deadline;
 pub mod deferred;
 pub mod drain;
+mod ending;
 pub mod flow;
 pub mod flow_file;
 pub mod handler;
@@ -29,8 +33,10 @@ pub mod offset_map;
 pub mod outcome;
 mod partition;
 mod poller;
+pub mod quota;
 pub mod record;
 pub mod retry;
+pub mod shaping;
 mod shard;
 #[cfg(test)]
 mod sim;

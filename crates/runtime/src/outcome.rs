@@ -23,6 +23,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the record is finished with this: `Done` or `Skip`.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done | Self::Skip(_))
+    }
+
     /// Needs nothing, for this reason.
     #[must_use]
     pub fn skip(reason: impl Into<Cow<'static, str>>) -> Self {

@@ -142,11 +142,10 @@ pub(super) struct Track {
 
 impl Track {
     /// A further attempt; what is wrong with it.
-    fn begin(&mut self, attempt: u32, value: &str, attempts_max: u32, has_batches: bool) -> Vec<String> {
+    fn begin(&mut self, attempt: u32, value: &str, attempts_max: u32) -> Vec<String> {
         let mut wrong = Vec::new();
         self.attempts += 1;
-        // One whose batch was dropped with another partition is counted, and was never seen.
-        if attempt != self.attempts && !(has_batches && attempt > self.attempts) {
+        if attempt != self.attempts {
             wrong.push(format!("has attempt {attempt} as its number {}", self.attempts));
         }
         let early = self.not_before.saturating_duration_since(Instant::now());
@@ -172,7 +171,8 @@ pub(super) struct Watch {
     /// By offset.
     pub(super) tracks: BTreeMap<i64, Track>,
     by_key: BTreeMap<u64, VecDeque<i64>>,
-    open: BTreeMap<i64, Option<u64>>,
+    /// Attempts under way: key, and number of the handler's call.
+    open: BTreeMap<i64, (Option<u64>, u64)>,
     finished: Vec<i64>,
     /// The oldest that is not finished, and since when.
     pub(super) head: Option<(i64, Instant)>,
@@ -322,7 +322,7 @@ impl Book {
     }
 
     /// An attempt begins.
-    pub(super) fn begin(&mut self, watch: usize, offset: i64, attempt: u32, value: &str) {
+    pub(super) fn begin(&mut self, watch: usize, offset: i64, attempt: u32, value: &str, call: u64) {
         self.note("begin", watch, offset);
         self.counts.attempts += 1;
         let one = &mut self.watches[watch];
@@ -335,11 +335,15 @@ impl Book {
         }
         let key = one.tracks.get(&offset).and_then(|track| track.key);
         if let Some(key) = key {
-            let first = one.by_key.get(&key).and_then(VecDeque::front);
+            // A run of one key comes in one call.
+            let is_in_call = |offset: &&i64| one.open.get(offset).is_some_and(|(_, other)| *other == call);
+            let first =
+                one.by_key.get(&key).and_then(|queue| queue.iter().find(|offset| !is_in_call(offset)));
             if first != Some(&offset) {
                 wrong.push((Promise::Order, format!("of key {key} comes before {first:?} is finished")));
             }
-            if let Some((open, _)) = one.open.iter().find(|(_, open)| **open == Some(key)) {
+            let of_another = |open: &(Option<u64>, u64)| open.0 == Some(key) && open.1 != call;
+            if let Some((open, _)) = one.open.iter().find(|(_, open)| of_another(open)) {
                 wrong.push((Promise::OneAtATime, format!("of key {key} begins while {open} runs")));
             }
         }
@@ -350,11 +354,11 @@ impl Book {
             }
             None => wrong.push((Promise::NotRepeated, "was finished before, or never fetched".to_owned())),
             Some(track) => {
-                let complaints = track.begin(attempt, value, self.attempts_max, self.has_batches);
+                let complaints = track.begin(attempt, value, self.attempts_max);
                 wrong.extend(complaints.into_iter().map(|text| (Promise::Attempts, text)));
             }
         }
-        if one.open.insert(offset, key).is_some() {
+        if one.open.insert(offset, (key, call)).is_some() {
             wrong.push((Promise::OneAtATime, "runs twice at once".to_owned()));
         }
         wrong.into_iter().for_each(|(promise, what)| self.breach(promise, format!("{about} {what}")));
@@ -389,11 +393,20 @@ impl Book {
     pub(super) fn cancelled(&mut self, watch: usize, offset: i64, is_expected: bool) {
         self.note("cancel", watch, offset);
         self.counts.cancelled += 1;
-        let one = &mut self.watches[watch];
-        one.open.remove(&offset);
+        self.uncounted(watch, offset);
+        let one = &self.watches[watch];
         if !is_expected {
             let about = format!("partition {} offset {offset} in assignment {watch}", one.partition);
             self.breach(Promise::NotCancelled, format!("{about} was dropped, and its partition stays"));
+        }
+    }
+
+    /// An attempt has ended and does not count: it was dropped, or ran behind one of its key that failed.
+    pub(super) fn uncounted(&mut self, watch: usize, offset: i64) {
+        let one = &mut self.watches[watch];
+        one.open.remove(&offset);
+        if let Some(track) = one.tracks.get_mut(&offset) {
+            track.attempts -= 1;
         }
     }
 

@@ -12,10 +12,12 @@ use crate::deferred;
 use crate::flow::Flow;
 use crate::log::{Job, LogWriter, RecordBatch};
 use crate::outcome::Outcome;
+use crate::quota::{OverQuota, Quota};
 use crate::record::{Header, Place, Record};
 use crate::source::{Commit, Event, LogSource};
 use crate::wake::Wake;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -64,7 +66,8 @@ pub(super) fn start(world: &World, plan: &Plan) -> Live {
     let hand = Hand { world: world.clone(), member, plan: Arc::new(plan.clone()) };
     let running = match plan.batch {
         Some(full) => {
-            consumer.start_in_task(Batching::new(full, move |records: Vec<Record>| hand.handle_many(records)))
+            let batching = Batching::new(full, move |records: Vec<Record>| hand.handle_many(records));
+            consumer.start_in_task(batching.runs_of(plan.run_max))
         }
         None => consumer.start_in_task(move |record: Record| hand.handle(record)),
     };
@@ -78,6 +81,10 @@ pub(super) fn flow(change: FlowChange) -> Flow {
         FlowChange::Paused => Flow { is_paused: true, ..Flow::default() },
         FlowChange::PartitionRate(rate) => Flow { rate_per_partition: Some(rate), ..Flow::default() },
         FlowChange::Rate(rate) => Flow { rate: Some(rate), ..Flow::default() },
+        FlowChange::KeyQuota(rate) => Flow {
+            key_quota: Some(Quota { rate, burst: Duration::from_millis(500), action: OverQuota::SlowDown }),
+            ..Flow::default()
+        },
         FlowChange::Ignoring => {
             Flow { ignored_keys: Arc::new([key_bytes(0)].into_iter().collect()), ..Flow::default() }
         }
@@ -189,7 +196,7 @@ impl Hand {
         let hand = self.clone();
         let (world, member) = (self.world.clone(), self.member);
         let inner = Box::pin(async move {
-            let attempt = Attempt::begin(&hand, &record, None);
+            let attempt = Attempt::begin(&hand, &record, hand.call(), None);
             let outcome = hand.fare(&record).await;
             attempt.end(outcome, &record)
         });
@@ -202,18 +209,39 @@ impl Hand {
         let inner = Box::pin(async move {
             let company: Arc<[usize]> =
                 records.iter().map(|record| number(record, ASSIGNMENT) as usize).collect();
+            let call = hand.call();
             let attempts: Vec<Attempt> =
-                records.iter().map(|record| Attempt::begin(&hand, record, Some(&company))).collect();
+                records.iter().map(|record| Attempt::begin(&hand, record, call, Some(&company))).collect();
             let fares = records.iter().map(async |record| match hand.plan.fate(number(record, RECORD)) {
                 // A panic would be everybody's: theirs would not follow from the record alone.
                 Fate::Fails(times, Way::Panic) if record.attempt <= times => Outcome::failed("by chance"),
                 _ => hand.fare(record).await,
             });
             let outcomes = futures::future::join_all(fares).await;
-            let ends = attempts.into_iter().zip(outcomes).zip(&records);
-            ends.map(|((attempt, outcome), record)| attempt.end(outcome, record)).collect()
+            // Behind one of its key that is not done, nothing of a run counts.
+            let mut held = BTreeSet::new();
+            let mut ends = Vec::new();
+            for ((attempt, outcome), record) in attempts.into_iter().zip(outcomes).zip(&records) {
+                let lane = record.key.clone().map(|key| (attempt.watch, key));
+                if lane.as_ref().is_some_and(|lane| held.contains(lane)) {
+                    ends.push(attempt.uncounted(outcome));
+                    continue;
+                }
+                if !matches!(outcome, Outcome::Done | Outcome::Skip(_)) {
+                    held.extend(lane);
+                }
+                ends.push(attempt.end(outcome, record));
+            }
+            ends
         });
         Box::pin(Gate { world, member, inner })
+    }
+
+    /// The number of the next call of a handler.
+    fn call(&self) -> u64 {
+        let mut state = self.world.state();
+        state.calls += 1;
+        state.calls
     }
 
     /// What becomes of this attempt.
@@ -294,10 +322,10 @@ struct Attempt {
 
 impl Attempt {
     /// Alone, or in a batch with records of these assignments.
-    fn begin(hand: &Hand, record: &Record, company: Option<&Arc<[usize]>>) -> Self {
+    fn begin(hand: &Hand, record: &Record, call: u64, company: Option<&Arc<[usize]>>) -> Self {
         let (watch, offset) = (number(record, ASSIGNMENT) as usize, record.offset);
         let value = record.text().1;
-        hand.world.state().book.begin(watch, offset, record.attempt, &value);
+        hand.world.state().book.begin(watch, offset, record.attempt, &value, call);
         let company = company.map_or_else(|| Arc::new([watch]) as Arc<[usize]>, Arc::clone);
         Self { world: hand.world.clone(), member: hand.member, watch, offset, company, is_over: false }
     }
@@ -313,6 +341,15 @@ impl Attempt {
             Outcome::RetryWith(..) => Ended::Again(Duration::ZERO, Some(format!("again {}", record.attempt))),
         };
         self.world.state().book.end(self.watch, self.offset, &ended);
+        outcome
+    }
+}
+
+impl Attempt {
+    /// It ran behind one of its key that failed, and comes again.
+    fn uncounted(mut self, outcome: Outcome) -> Outcome {
+        self.is_over = true;
+        self.world.state().book.uncounted(self.watch, self.offset);
         outcome
     }
 }
@@ -382,6 +419,13 @@ impl LogWriter for Writer {
             Some(LetterTrouble::Hangs) => until.map(|until| until - Instant::now()).unwrap_or_default(),
             _ => Duration::ZERO,
         };
+        if trouble == Some(LetterTrouble::Panics) {
+            world.state().book.letter_is_answered(watch, offset, false);
+            if offset % 2 == 0 {
+                std::panic::resume_unwind(Box::new("by chance"));
+            }
+            return Box::pin(async { std::panic::resume_unwind(Box::new("by chance, later")) });
+        }
         let is_written = !matches!(trouble, Some(LetterTrouble::Refused | LetterTrouble::Hangs));
         // What is in the log's hands is written, whether or not somebody waits for the answer still.
         if is_written && wait.is_zero() {

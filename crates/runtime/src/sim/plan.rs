@@ -90,6 +90,8 @@ pub(super) struct Plan {
     pub(super) parks: bool,
     /// Records are handled in batches.
     pub(super) batch: Option<Full>,
+    /// Records of one key in a batch at most.
+    pub(super) run_max: usize,
     /// How long the log takes to answer a commit, ms at most.
     pub(super) answer_ms: u64,
     /// One bit a kind of fate that may occur.
@@ -132,11 +134,12 @@ impl Plan {
                 1 => dice.between(8, 60) as usize,
                 _ => 4000,
             },
-            attempts_max: if batch.is_none() && dice.chance(70) { dice.between(1, 5) as u32 } else { 0 },
+            attempts_max: if dice.chance(70) { dice.between(1, 5) as u32 } else { 0 },
             retry_first_ms: dice.between(1, 200),
             retry_longest_ms: dice.between(200, 3000),
             parks,
             batch,
+            run_max: if dice.chance(50) { 1 } else { dice.between(2, 6) as usize },
             answer_ms: dice.between(0, 40),
             fates: u32::MAX,
         }

@@ -138,7 +138,9 @@ impl Site {
 
     fn flow(&self, change: FlowChange) {
         self.world.state().set_flow(change);
-        self.slots().iter().flatten().for_each(|live| live.running.flow(member::flow(change)));
+        for live in self.slots().iter().flatten() {
+            live.running.flow(member::flow(change)).expect("the flow is right");
+        }
     }
 
     /// Compares what health says with what each partition waits for.

@@ -34,6 +34,8 @@ pub(super) enum LetterTrouble {
     Hangs,
     /// They are written so many ms later.
     Slow(u64),
+    /// The writer panics, at once or when it is waited for.
+    Panics,
 }
 
 /// How much members take.
@@ -47,6 +49,8 @@ pub(super) enum FlowChange {
     PartitionRate(u32),
     /// So many records a second of all.
     Rate(u32),
+    /// Of each key so many records a second; the rest of its records waits.
+    KeyQuota(u32),
     /// All but the records of key 0, which are finished without a handler.
     Ignoring,
 }
@@ -122,20 +126,22 @@ fn trouble(plan: &Plan, dice: &mut Dice) -> ActKind {
             ActKind::Commits { trouble, for_ms }
         }
         13 | 14 => {
-            let trouble = match dice.below(4) {
+            let trouble = match dice.below(5) {
                 0 => LetterTrouble::Refused,
                 1 => LetterTrouble::AnswerLost,
                 2 => LetterTrouble::Hangs,
+                3 => LetterTrouble::Panics,
                 _ => LetterTrouble::Slow(dice.between(10, 2000)),
             };
             ActKind::Letters { trouble, for_ms }
         }
         _ => {
-            let change = match dice.below(6) {
+            let change = match dice.below(7) {
                 0 => FlowChange::Paused,
                 1 => FlowChange::PartitionRate(dice.between(0, 50) as u32),
                 2 => FlowChange::Rate(dice.between(0, 100) as u32),
                 3 => FlowChange::Ignoring,
+                4 => FlowChange::KeyQuota(dice.between(1, 20) as u32),
                 _ => FlowChange::Free,
             };
             ActKind::Flow { change }
@@ -207,6 +213,7 @@ fn plainer(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.shards = 1);
     add(&|plan| plan.keys = 1);
     add(&|plan| plan.batch = None);
+    add(&|plan| plan.run_max = 1);
     add(&|plan| plan.protocol = Protocol::Cooperative);
     add(&|plan| plan.window_records = 1024);
     add(&|plan| plan.budget_bytes = 64 << 20);

@@ -83,6 +83,8 @@ pub(super) struct State {
     pub(super) dice: Dice,
     /// An eager group waits until nobody has anything.
     pub(super) is_dealing: bool,
+    /// Calls of handlers so far.
+    pub(super) calls: u64,
     pub(super) cut_until: Option<Instant>,
     pub(super) commits: Until<CommitTrouble>,
     pub(super) letters: Until<LetterTrouble>,
@@ -117,6 +119,7 @@ impl World {
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
             dice: Dice::new(plan.seed, "world"),
             is_dealing: false,
+            calls: 0,
             cut_until: None,
             commits: None,
             letters: None,

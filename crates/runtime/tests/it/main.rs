@@ -2,11 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod app;
 mod batch;
+mod blocking;
+mod broken;
 mod flow;
 mod judge;
 mod lanes;
+mod new_life;
+mod quota;
 mod rebalance;
 mod retry;
+mod runs;
 mod schedule;
+mod shares;
 mod users;

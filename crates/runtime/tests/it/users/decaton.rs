@@ -96,7 +96,7 @@ async fn decaton_172_a_change_of_settings_drains_and_stops_nothing() {
         .unwrap();
     until("two run and the rest is done", || judge.done_count() == 18).await;
     for rate in 1..20 {
-        running.flow(Flow { rate_per_partition: Some(rate * 100), ..Flow::default() });
+        running.flow(Flow { rate_per_partition: Some(rate * 100), ..Flow::default() }).unwrap();
         let before = judge.done_count();
         // Keys whose records are not held by the two that run.
         for number in 0..4 {

@@ -346,14 +346,14 @@ async fn parallel_consumer_110_a_consumer_is_paused_while_its_target_is_down() {
         .unwrap();
     let steering = running.steering();
     until("some have failed", || running.counts().failed > 0).await;
-    steering.flow(Flow { is_paused: true, ..Flow::default() });
+    steering.flow(Flow { is_paused: true, ..Flow::default() }).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let received = running.counts().received;
     assert!(received < 5000, "{received}");
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!((running.counts().received, running.counts().done), (received, 0));
     is_down.store(false, Ordering::Relaxed);
-    steering.flow(Flow::default());
+    steering.flow(Flow::default()).unwrap();
     committed(&log, 5000).await;
     assert_eq!(running.stop(Duration::ZERO).await.unwrap().done, 5000);
 }
