@@ -30,6 +30,8 @@ mod lane;
 pub mod log;
 mod mailbox;
 mod meter;
+#[cfg(test)]
+mod mutant;
 pub mod offset_map;
 pub mod outcome;
 pub mod parallel_consumer;
@@ -41,6 +43,8 @@ pub mod retry;
 pub mod retry_topic;
 pub mod shaping;
 mod shard;
+#[cfg(test)]
+mod sim;
 pub mod source;
 pub mod stats;
 mod step;

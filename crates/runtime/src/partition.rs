@@ -4,6 +4,8 @@ use crate::assignment::Assignment;
 use crate::budget::Part;
 use crate::flow::Bucket;
 use crate::health::PartitionHealth;
+#[cfg(test)]
+use crate::mutant;
 use crate::offset_map;
 use crate::record::Place;
 use crate::source::Commit;
@@ -59,6 +61,8 @@ impl Partition {
         now: Instant,
     ) -> Self {
         let window = Window::new(window_records);
+        #[cfg(test)]
+        let window = mutant::outlived(&assignment.place, window);
         Self {
             assignment,
             fetch_min: (window.free() / 16).clamp(1, 64),
@@ -122,6 +126,10 @@ impl Partition {
 
     /// Whether a predecessor had done it. Asked for in log order.
     pub(crate) fn is_done_before(&mut self, offset: i64) -> bool {
+        #[cfg(test)]
+        if mutant::is(mutant::Mutant::ForgetsTheMap) {
+            return false;
+        }
         while self.done_before.front().is_some_and(|range| range.end <= offset) {
             self.done_before.pop_front();
         }

@@ -11,6 +11,8 @@ use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use crate::offset_map;
 use crate::partition::Partition;
 use crate::record::{Place, Record};
@@ -263,7 +265,11 @@ impl Poller {
             }
             Event::CommitFailed(places, fault) => {
                 self.counts.commits_failed += places.len() as u64;
-                tracing::warn!(error = %fault.chain(), partitions = places.len(), "a commit failed and comes again");
+                let commits = named(self.partitions.iter().filter_map(|partition| {
+                    let place = places.iter().find(|place| partition.is_at(place))?;
+                    Some((place, partition.sent.as_ref()?.0))
+                }));
+                tracing::warn!(error = %fault.chain(), commits, "a commit failed and comes again");
                 self.answered(&places, |partition| partition.sent = None);
             }
             Event::OutOfRange(place, fault) => {
@@ -370,6 +376,8 @@ impl Poller {
         let is_of = |partition: &Partition, drain: &Drain| drain.ids.contains(&partition.assignment.id);
         let leaving = || self.partitions.iter().filter(|partition| is_of(partition, drain));
         let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
+        #[cfg(test)]
+        let is_quiet = is_quiet || mutant::is(Mutant::LeavesWithoutADrain);
         if !is_quiet && now >= drain.deadline && !drain.is_cancelled {
             for partition in leaving() {
                 let id = partition.assignment.id;
@@ -391,7 +399,12 @@ impl Poller {
             .into_iter()
             .partition::<Vec<Partition>, _>(|partition| is_of(partition, drain));
         self.partitions = staying;
-        if !drain.is_lost {
+        #[cfg(test)]
+        let commits = !drain.is_lost && !mutant::is(Mutant::LeavesWithoutACommit)
+            || drain.is_lost && mutant::is(Mutant::CommitsWhatIsLost);
+        #[cfg(not(test))]
+        let commits = !drain.is_lost;
+        if commits {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
         }
@@ -417,7 +430,8 @@ impl Poller {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
                 self.counts.commits_failed += commits.len() as u64;
-                tracing::warn!(error = %fault.chain(), "the last commit failed: the next owner repeats some records");
+                let commits = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
+                tracing::warn!(error = %fault.chain(), commits, "the last commit failed: the next owner repeats some records");
             }
         }
     }
@@ -497,6 +511,12 @@ impl Drop for Poller {
     fn drop(&mut self) {
         self.shards.iter().for_each(|shard| shard.push(Message::Close));
     }
+}
+
+/// `topic/partition at offset` of each, for a log line.
+fn named<'a>(commits: impl Iterator<Item = (&'a Place, i64)>) -> String {
+    let commits: Vec<String> = commits.map(|(place, offset)| format!("{place} at {offset}")).collect();
+    commits.join(", ")
 }
 
 /// Starts each record in the window and puts it on the stage of its shard.

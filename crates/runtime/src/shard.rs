@@ -9,6 +9,8 @@ use crate::dead_letter::DeadLetters;
 use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
@@ -228,7 +230,14 @@ where
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
         let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
-        if let Some(lane) = self.lanes.get_mut(&number) {
+        #[cfg(test)]
+        let overtakes = self.lanes.get(&number).is_some_and(|lane| {
+            mutant::is(Mutant::TwoOfAKeyAtOnce)
+                || mutant::is(Mutant::OvertakesARetry) && matches!(lane.head, Head::Waiting(..))
+        });
+        #[cfg(not(test))]
+        let overtakes = false;
+        if let Some(lane) = self.lanes.get_mut(&number).filter(|_| !overtakes) {
             lane.queue.push_back(work);
             return;
         }
@@ -425,6 +434,14 @@ where
 
     /// Does what the end of an attempt asks for; what the lane is held by, if it is.
     fn settle(&mut self, assignment: u64, mut task: Task, end: End) -> Option<Head> {
+        #[cfg(test)]
+        let end = match end {
+            End::Outcome(Outcome::Failed(_)) if mutant::is(Mutant::ErrorIsDone) => {
+                End::Outcome(Outcome::Done)
+            }
+            End::Buried(Err(_)) if mutant::is(Mutant::LetterIsNotDurable) => End::Buried(Ok(())),
+            end => end,
+        };
         let (wait, reason) = match end {
             End::Outcome(Outcome::Done) => {
                 self.counts.done += 1;
@@ -516,6 +533,10 @@ where
 
     fn wait(&mut self, task: Task, until: Instant) -> Head {
         self.timer_last += 1;
+        #[cfg(test)]
+        if mutant::is(Mutant::ForgetsATimer) && task.work.record.attempt == 3 {
+            return Head::Waiting(self.timer_last, task);
+        }
         self.timers.push(Reverse((until, self.timer_last, task.work.lane)));
         Head::Waiting(self.timer_last, task)
     }

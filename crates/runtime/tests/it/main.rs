@@ -20,3 +20,4 @@ mod runs;
 mod schedule;
 mod shares;
 mod takeover;
+mod users;
