@@ -12,19 +12,24 @@ use crate::flow::Flow;
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
+use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
 use crate::shard::{Shard, Terms};
 use crate::source::LogSource;
+use crate::spans::{self, Spans};
 use crate::stats::{Counts, Stats};
 use crate::wake::Wake;
+use crate::watch::{Figures, Watch};
+use futures::future::Either;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use weir_model::{Fault, FaultKind, limits};
 
 /// Bytes of records in flight, unless told otherwise.
@@ -44,6 +49,7 @@ pub struct Consumer {
     dead_letters: Option<DeadLetters>,
     seed: u64,
     flow: Flow,
+    spans: Option<Arc<dyn Spans>>,
 }
 
 impl Consumer {
@@ -64,6 +70,7 @@ impl Consumer {
             dead_letters: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
+            spans: None,
         }
     }
 
@@ -134,6 +141,13 @@ impl Consumer {
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
         self.flow = flow;
+        self
+    }
+
+    /// A span for each attempt, continued from the record's `traceparent`. Without this there are none.
+    #[must_use]
+    pub fn spans(mut self, spans: impl Spans) -> Self {
+        self.spans = Some(Arc::new(spans));
         self
     }
 
@@ -262,10 +276,17 @@ impl Consumer {
         });
         let mailboxes: Vec<Arc<Mailbox>> = (0..self.shard_count).map(|_| Arc::default()).collect();
         let handler = Arc::new(handler);
-        let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
+        let began = Instant::now();
+        let figures: Vec<Arc<Figures>> = (0..=self.shard_count).map(|_| Arc::default()).collect();
+        let tasks = mailboxes.iter().zip(&figures).zip(self.seed..).map(|((mailbox, figures), seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            let (watch, spans) = (Watch::new(began, Arc::clone(figures)), self.spans.clone());
             runtime.spawn(async move {
-                Shard::new(terms, mailbox, seed, |record| handler.handle(record)).run().await
+                let make = |record| match &spans {
+                    None => Either::Left(handler.handle(record)),
+                    Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
+                };
+                Shard::new(terms, mailbox, seed, watch, make).run().await
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
@@ -283,12 +304,15 @@ impl Consumer {
             Arc::clone(&stats),
             Arc::clone(&orders),
             Arc::clone(&health),
+            began,
+            Arc::clone(&figures[self.shard_count]),
         );
         let running = Running {
             orders,
             wake: wake.clone(),
             stats,
             health,
+            figures: figures.into(),
             budget: self.budget,
             tasks,
             thread: None,
@@ -322,6 +346,8 @@ pub struct Running {
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
+    /// One of each shard, and the poller's.
+    figures: Arc<[Arc<Figures>]>,
     budget: Budget,
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -370,12 +396,27 @@ impl Running {
 
     /// Adds this consumer's metrics to a registry, under the label `subscription`. They are read at each scrape.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry, subscription: &str) {
-        registry.register_collector(Box::new(crate::meter::Meter {
+        registry.register_collector(Box::new(self.meter(subscription)));
+    }
+
+    /// Adds the same figures under Decaton's names, so that its dashboards and alerts go on; `docs/runtime.md` says what
+    /// each means here. Beside [`Running::register`] or instead of it.
+    pub fn register_decaton_names(
+        &self,
+        registry: &mut prometheus_client::registry::Registry,
+        subscription: &str,
+    ) {
+        registry.register_collector(Box::new(Decaton::new(self.meter(subscription))));
+    }
+
+    fn meter(&self, subscription: &str) -> Meter {
+        Meter {
             subscription: subscription.to_owned(),
             stats: Arc::clone(&self.stats),
             health: Arc::clone(&self.health),
+            figures: Arc::clone(&self.figures),
             budget: self.budget.clone(),
-        }));
+        }
     }
 
     /// Resolves when the consumer has ended by itself.

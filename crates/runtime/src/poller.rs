@@ -7,6 +7,7 @@ use crate::assignment::Assignment;
 use crate::budget::Budget;
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
+use crate::intake::Intake;
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::offset_map;
@@ -14,6 +15,7 @@ use crate::partition::Partition;
 use crate::record::{Place, Record};
 use crate::source::{Assigned, Commit, Event, LogSource};
 use crate::stats::{Counts, Stats};
+use crate::watch::{Figures, Moment, Stage};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +56,7 @@ pub(crate) struct Settings {
 /// Partitions on their way out.
 struct Drain {
     places: Vec<Place>,
+    began: Instant,
     deadline: Instant,
     is_cancelled: bool,
     is_lost: bool,
@@ -78,6 +81,8 @@ pub(crate) struct Poller {
     is_stopping: bool,
     end: Option<Fault>,
     counts: Counts,
+    began: Instant,
+    figures: Arc<Figures>,
     events: Vec<Event>,
     records: Vec<Record>,
     stages: Vec<Vec<Work>>,
@@ -100,6 +105,8 @@ impl Poller {
         stats: Arc<Stats>,
         orders: Arc<Mutex<Orders>>,
         health: Arc<Mutex<Health>>,
+        began: Instant,
+        figures: Arc<Figures>,
     ) -> Self {
         let stages = shards.iter().map(|_| Vec::new()).collect();
         let commit_due = Instant::now() + settings.commit_every;
@@ -122,6 +129,8 @@ impl Poller {
             is_stopping: false,
             end: None,
             counts: Counts::default(),
+            began,
+            figures,
             events: Vec::new(),
             records: Vec::new(),
             stages,
@@ -200,7 +209,7 @@ impl Poller {
         self.is_stopping = true;
         let all = self.partitions.iter().filter(|partition| !partition.is_leaving);
         let all = all.map(|partition| partition.assignment.place.clone()).collect();
-        self.begin_drain(all, now + limit, is_lost);
+        self.begin_drain(all, now, limit, is_lost);
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -214,14 +223,16 @@ impl Poller {
                     self.begin(one, now);
                 }
             }
-            Event::Revoked(places) => self.begin_drain(places, now + self.settings.drain_max, false),
-            Event::Lost(places) => self.begin_drain(places, now, true),
+            Event::Revoked(places) => self.begin_drain(places, now, self.settings.drain_max, false),
+            Event::Lost(places) => self.begin_drain(places, now, Duration::ZERO, true),
             Event::Committed(places) => {
                 self.counts.commits += places.len() as u64;
+                self.commits_took(&places, now);
                 self.answered(&places, |partition| partition.acked = partition.sent.take());
             }
             Event::CommitFailed(places, fault) => {
                 self.counts.commits_failed += places.len() as u64;
+                self.commits_took(&places, now);
                 tracing::warn!(error = %fault.chain(), partitions = places.len(), "a commit failed and comes again");
                 self.answered(&places, |partition| partition.sent = None);
             }
@@ -238,6 +249,19 @@ impl Poller {
                 self.stop(now, Duration::ZERO, true);
             }
         }
+    }
+
+    fn commits_took(&self, places: &[Place], now: Instant) {
+        for place in places {
+            for partition in self.partitions.iter().filter(|one| one.is_at(place) && one.sent.is_some()) {
+                self.took(Stage::Commit, partition.sent_at, now);
+            }
+        }
+    }
+
+    fn took(&self, stage: Stage, start: Instant, now: Instant) {
+        let time = now.saturating_duration_since(start);
+        self.figures.times(stage).add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
     fn answered(&mut self, places: &[Place], act: impl Fn(&mut Partition)) {
@@ -268,7 +292,8 @@ impl Poller {
         ));
     }
 
-    fn begin_drain(&mut self, places: Vec<Place>, deadline: Instant, is_lost: bool) {
+    fn begin_drain(&mut self, places: Vec<Place>, began: Instant, limit: Duration, is_lost: bool) {
+        let deadline = began + limit;
         for partition in &mut self.partitions {
             if places.iter().any(|place| partition.is_at(place)) && !partition.is_leaving {
                 partition.is_leaving = true;
@@ -284,7 +309,7 @@ impl Poller {
         {
             (drain.is_lost, drain.deadline) = (true, deadline);
         }
-        self.drains.push(Drain { places, deadline, is_cancelled: false, is_lost });
+        self.drains.push(Drain { places, began, deadline, is_cancelled: false, is_lost });
     }
 
     /// Looks at the partitions on their way out; whether one drain came to its end.
@@ -328,6 +353,9 @@ impl Poller {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
         }
+        if !leaving.is_empty() {
+            self.took(Stage::Drain, drain.began, Instant::now());
+        }
         self.source.release(&drain.places);
         true
     }
@@ -342,10 +370,13 @@ impl Poller {
         if commits.is_empty() {
             return;
         }
+        let began = Instant::now();
         let mut answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
         if answer.is_err() {
             answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
         }
+        let ended = Instant::now();
+        commits.iter().for_each(|_| self.took(Stage::Commit, began, ended));
         match answer {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
@@ -366,26 +397,43 @@ impl Poller {
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
-            if partition.is_leaving || partition.fault.is_some() || self.flow.is_paused {
+            let shut = match partition {
+                _ if partition.is_leaving => Some(Intake::Leaving),
+                _ if partition.fault.is_some() => Some(Intake::Stopped),
+                _ => self.flow.is_paused.then_some(Intake::Paused),
+            };
+            if let Some(shut) = shut {
+                partition.intake.set(shut, now);
                 continue;
             }
             let rated = self.bucket.left(self.flow.rate, now);
             let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
             let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
             if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
+                partition.intake.set(
+                    match rated {
+                        0 => Intake::Throttled,
+                        _ if room < partition.fetch_min => Intake::WindowFull,
+                        _ => Intake::BudgetSpent,
+                    },
+                    now,
+                );
                 is_held_back = true;
                 continue;
             }
             let room = room.min(rated);
             self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
             if self.records.is_empty() {
+                partition.intake.set(Intake::Idle, now);
                 continue;
             }
+            partition.intake.set(Intake::Flowing, now);
             moved = true;
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());
             partition.bucket.take(self.records.len());
-            stage(partition, &self.flow, &mut self.records, &mut self.stages, &mut self.counts);
+            let received = Moment::new(self.began, now);
+            stage(partition, &self.flow, received, &mut self.records, &mut self.stages, &mut self.counts);
             for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
                 if !stage.is_empty() {
                     let works = std::mem::take(stage);
@@ -398,11 +446,13 @@ impl Poller {
 
     fn commit(&mut self) {
         let mut commits = Vec::new();
+        let now = Instant::now();
         for partition in
             self.partitions.iter_mut().filter(|partition| partition.sent.is_none() && !partition.is_leaving)
         {
             if let Some(commit) = partition.commit(self.settings.metadata_bytes_max) {
                 partition.sent = Some((commit.offset, commit.metadata.clone()));
+                partition.sent_at = now;
                 commits.push(commit);
             }
         }
@@ -422,6 +472,7 @@ impl Poller {
 fn stage(
     partition: &mut Partition,
     flow: &Flow,
+    received: Moment,
     records: &mut Vec<Record>,
     stages: &mut [Vec<Work>],
     counts: &mut Counts,
@@ -445,6 +496,6 @@ fn stage(
         if stage.is_empty() {
             stage.reserve(per_shard);
         }
-        stage.push(Work { record, slot, lane });
+        stage.push(Work { record, slot, lane, received });
     }
 }

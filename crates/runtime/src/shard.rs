@@ -13,6 +13,7 @@ use crate::record::Record;
 use crate::retry::{Chance, Exhausted, RetryPolicy};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, Step};
+use crate::watch::{Moment, Stage, Watch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -41,10 +42,18 @@ pub(crate) struct Terms {
 /// A record, and how it has fared.
 pub(crate) struct Task {
     pub(crate) work: Work,
+    /// When its attempt, or the writing of its dead letter, began.
+    started: Moment,
     /// Its first failure.
     since: Option<Instant>,
     /// The cause that it goes to the dead letters for, and how often that was tried.
     burial: Option<(Cow<'static, str>, u32)>,
+}
+
+impl Task {
+    fn new(work: Work) -> Self {
+        Self { work, started: Moment::default(), since: None, burial: None }
+    }
 }
 
 enum Head {
@@ -81,6 +90,7 @@ pub(crate) struct Shard<M, F> {
     sleep: Pin<Box<Sleep>>,
     chance: Chance,
     counts: Counts,
+    watch: Watch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
 }
@@ -90,7 +100,7 @@ where
     M: Fn(Record) -> F,
     F: Future<Output = Outcome>,
 {
-    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, make: M) -> Self {
+    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, watch: Watch, make: M) -> Self {
         Self {
             terms,
             mailbox,
@@ -103,6 +113,7 @@ where
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             chance: Chance::new(seed),
             counts: Counts::default(),
+            watch,
             messages: Vec::new(),
             spare: None,
         }
@@ -117,6 +128,7 @@ where
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
+        self.watch.begin_turn();
         let polled = loop {
             if self.read_mail(context) {
                 break Poll::Ready(());
@@ -142,6 +154,8 @@ where
             }
         };
         self.terms.stats.add(&mut self.counts);
+        let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
+        self.watch.end_turn(self.lanes.len(), self.running.len(), longest);
         polled
     }
 
@@ -173,17 +187,19 @@ where
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
+            self.watch.lane_grew(lane.queue.len());
             return;
         }
-        let task = Task { work, since: None, burial: None };
+        let task = Task::new(work);
         if let Some(head) = self.attempt(assignment, task, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
     /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
-    fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
+    fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
+        task.started = self.watch.now();
         let (task, end) = if let Some((cause, _)) = &task.burial {
             let Some(letters) = &self.terms.dead_letters else {
                 unreachable!("only with a place for dead letters is a record given to them");
@@ -192,13 +208,18 @@ where
             self.run_step(assignment, Step::bury(assignment, lane, task, job));
             return Some(Head::Running);
         } else {
+            if task.work.record.attempt == 1 {
+                self.watch.delivered(&task.work.record);
+            }
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
             match step::start(room, &self.make, task.work.record.clone(), context) {
                 Ok((outcome, room)) => {
                     self.spare = room;
+                    self.watch.ended_at_once();
                     (task, outcome)
                 }
                 Err(room) => {
+                    self.watch.event();
                     self.run_step(assignment, Step::handle(assignment, lane, task, room));
                     return Some(Head::Running);
                 }
@@ -220,6 +241,9 @@ where
         if self.spare.is_none() {
             self.spare = room;
         }
+        self.watch.event();
+        let stage = if matches!(end, End::Buried(_)) { Stage::DeadLetter } else { Stage::Attempt };
+        self.watch.since(stage, task.started);
         let Some(local) = self.assignments.get_mut(&assignment) else { return };
         local.running_count -= 1;
         if local.is_revoked {
@@ -243,7 +267,7 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.attempt(assignment, Task { work, since: None, burial: None }, context);
+            head = self.attempt(assignment, Task::new(work), context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -278,6 +302,9 @@ where
             }
             End::Outcome(Outcome::Failed(reason)) => {
                 self.counts.failed += 1;
+                if let Some(local) = self.assignments.get(&assignment) {
+                    local.shared.attempt_failed();
+                }
                 (None, reason)
             }
         };
@@ -292,6 +319,7 @@ where
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        self.watch.took(Stage::RetryWait, wait);
         Some(self.wait(task, now + wait))
     }
 
@@ -301,6 +329,7 @@ where
         {
             local.shared.trouble_is_over(task.work.record.offset);
         }
+        self.watch.since(Stage::Completion, task.work.received);
         task.work.slot.finish();
         None
     }

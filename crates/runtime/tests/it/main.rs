@@ -3,9 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod batch;
+mod dashboard;
 mod flow;
 mod judge;
 mod lanes;
 mod rebalance;
 mod retry;
 mod schedule;
+mod seeing;
+mod spans;
