@@ -295,6 +295,8 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            began,
+            figures: Arc::clone(&figures[self.shard_count]),
         };
         let poller = Poller::new(
             self.source,
@@ -304,8 +306,6 @@ impl Consumer {
             Arc::clone(&stats),
             Arc::clone(&orders),
             Arc::clone(&health),
-            began,
-            Arc::clone(&figures[self.shard_count]),
         );
         let running = Running {
             orders,

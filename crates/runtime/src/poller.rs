@@ -51,6 +51,10 @@ pub(crate) struct Settings {
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
+    /// What times are told from.
+    pub(crate) began: Instant,
+    /// Where the poller's own times are counted.
+    pub(crate) figures: Arc<Figures>,
 }
 
 /// Partitions on their way out.
@@ -81,8 +85,6 @@ pub(crate) struct Poller {
     is_stopping: bool,
     end: Option<Fault>,
     counts: Counts,
-    began: Instant,
-    figures: Arc<Figures>,
     events: Vec<Event>,
     records: Vec<Record>,
     stages: Vec<Vec<Work>>,
@@ -105,8 +107,6 @@ impl Poller {
         stats: Arc<Stats>,
         orders: Arc<Mutex<Orders>>,
         health: Arc<Mutex<Health>>,
-        began: Instant,
-        figures: Arc<Figures>,
     ) -> Self {
         let stages = shards.iter().map(|_| Vec::new()).collect();
         let commit_due = Instant::now() + settings.commit_every;
@@ -129,8 +129,6 @@ impl Poller {
             is_stopping: false,
             end: None,
             counts: Counts::default(),
-            began,
-            figures,
             events: Vec::new(),
             records: Vec::new(),
             stages,
@@ -261,7 +259,7 @@ impl Poller {
 
     fn took(&self, stage: Stage, start: Instant, now: Instant) {
         let time = now.saturating_duration_since(start);
-        self.figures.times(stage).add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.settings.figures.times(stage).add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     }
 
     fn answered(&mut self, places: &[Place], act: impl Fn(&mut Partition)) {
@@ -432,7 +430,7 @@ impl Poller {
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());
             partition.bucket.take(self.records.len());
-            let received = Moment::new(self.began, now);
+            let received = Moment::new(self.settings.began, now);
             stage(partition, &self.flow, received, &mut self.records, &mut self.stages, &mut self.counts);
             for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
                 if !stage.is_empty() {
