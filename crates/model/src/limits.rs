@@ -32,6 +32,14 @@ pub const CALLS_PER_CONNECTION_MAX: usize = 64;
 /// Connections of one server process: a thousand region servers with several peers each.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
+/// How long a connection may say nothing before the kernel asks whether the other side still lives, in seconds.
+///
+/// Linux asks after two hours unless told; a dead source would keep its connection and what it holds for so long.
+pub const KEEP_ALIVE_IDLE_S: u64 = 60;
+
+/// How often the kernel asks again, in seconds; after nine questions (Linux) without an answer the connection ends.
+pub const KEEP_ALIVE_EVERY_S: u64 = 15;
+
 /// The source's call time-out when its request header names none (`hbase.rpc.timeout`), in milliseconds.
 pub const CALL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 
