@@ -20,8 +20,8 @@ use crate::shard::{Shard, Terms};
 use crate::source::LogSource;
 use crate::spans::{self, Spans};
 use crate::stats::{Counts, Stats};
+use crate::stopwatch::{Figures, Stopwatch};
 use crate::wake::Wake;
-use crate::watch::{Figures, Watch};
 use futures::future::Either;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -280,13 +280,13 @@ impl Consumer {
         let figures: Vec<Arc<Figures>> = (0..=self.shard_count).map(|_| Arc::default()).collect();
         let tasks = mailboxes.iter().zip(&figures).zip(self.seed..).map(|((mailbox, figures), seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
-            let (watch, spans) = (Watch::new(began, Arc::clone(figures)), self.spans.clone());
+            let (stopwatch, spans) = (Stopwatch::new(began, Arc::clone(figures)), self.spans.clone());
             runtime.spawn(async move {
                 let make = |record| match &spans {
                     None => Either::Left(handler.handle(record)),
                     Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
                 };
-                Shard::new(terms, mailbox, seed, watch, make).run().await
+                Shard::new(terms, mailbox, seed, stopwatch, make).run().await
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();

@@ -4,7 +4,7 @@
 
 use crate::assignment::Assignment;
 use crate::record::Record;
-use crate::watch::Moment;
+use crate::stopwatch::Moment;
 use crate::window::Slot;
 use futures::task::AtomicWaker;
 use std::sync::{Arc, Mutex};

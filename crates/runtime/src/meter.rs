@@ -9,7 +9,7 @@ use crate::budget::Budget;
 use crate::health::{Health, PartitionHealth};
 use crate::histogram::Sum;
 use crate::stats::{Counts, Stats};
-use crate::watch::{Figures, Stage};
+use crate::stopwatch::{Figures, Stage};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet};
 use prometheus_client::metrics::MetricType;

@@ -15,7 +15,7 @@ use crate::partition::Partition;
 use crate::record::{Place, Record};
 use crate::source::{Assigned, Commit, Event, LogSource};
 use crate::stats::{Counts, Stats};
-use crate::watch::{Figures, Moment, Stage};
+use crate::stopwatch::{Figures, Moment, Stage};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;

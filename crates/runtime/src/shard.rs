@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::retry::{Chance, Exhausted, RetryPolicy};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, Step};
-use crate::watch::{Moment, Stage, Watch};
+use crate::stopwatch::{Moment, Stage, Stopwatch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -90,7 +90,7 @@ pub(crate) struct Shard<M, F> {
     sleep: Pin<Box<Sleep>>,
     chance: Chance,
     counts: Counts,
-    watch: Watch,
+    stopwatch: Stopwatch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
 }
@@ -100,7 +100,13 @@ where
     M: Fn(Record) -> F,
     F: Future<Output = Outcome>,
 {
-    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, watch: Watch, make: M) -> Self {
+    pub(crate) fn new(
+        terms: Arc<Terms>,
+        mailbox: Arc<Mailbox>,
+        seed: u64,
+        stopwatch: Stopwatch,
+        make: M,
+    ) -> Self {
         Self {
             terms,
             mailbox,
@@ -113,7 +119,7 @@ where
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             chance: Chance::new(seed),
             counts: Counts::default(),
-            watch,
+            stopwatch,
             messages: Vec::new(),
             spare: None,
         }
@@ -128,7 +134,7 @@ where
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
-        self.watch.begin_turn();
+        self.stopwatch.begin_turn();
         let polled = loop {
             if self.read_mail(context) {
                 break Poll::Ready(());
@@ -155,7 +161,7 @@ where
         };
         self.terms.stats.add(&mut self.counts);
         let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
-        self.watch.end_turn(self.lanes.len(), self.running.len(), longest);
+        self.stopwatch.end_turn(self.lanes.len(), self.running.len(), longest);
         polled
     }
 
@@ -187,7 +193,7 @@ where
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
-            self.watch.lane_grew(lane.queue.len());
+            self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
         let task = Task::new(work);
@@ -199,7 +205,7 @@ where
     /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
     fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
-        task.started = self.watch.now();
+        task.started = self.stopwatch.now();
         let (task, end) = if let Some((cause, _)) = &task.burial {
             let Some(letters) = &self.terms.dead_letters else {
                 unreachable!("only with a place for dead letters is a record given to them");
@@ -209,17 +215,17 @@ where
             return Some(Head::Running);
         } else {
             if task.work.record.attempt == 1 {
-                self.watch.delivered(&task.work.record);
+                self.stopwatch.delivered(&task.work.record);
             }
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
             match step::start(room, &self.make, task.work.record.clone(), context) {
                 Ok((outcome, room)) => {
                     self.spare = room;
-                    self.watch.ended_at_once();
+                    self.stopwatch.ended_at_once();
                     (task, outcome)
                 }
                 Err(room) => {
-                    self.watch.event();
+                    self.stopwatch.event();
                     self.run_step(assignment, Step::handle(assignment, lane, task, room));
                     return Some(Head::Running);
                 }
@@ -241,9 +247,9 @@ where
         if self.spare.is_none() {
             self.spare = room;
         }
-        self.watch.event();
+        self.stopwatch.event();
         let stage = if matches!(end, End::Buried(_)) { Stage::DeadLetter } else { Stage::Attempt };
-        self.watch.since(stage, task.started);
+        self.stopwatch.since(stage, task.started);
         let Some(local) = self.assignments.get_mut(&assignment) else { return };
         local.running_count -= 1;
         if local.is_revoked {
@@ -319,7 +325,7 @@ where
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
-        self.watch.took(Stage::RetryWait, wait);
+        self.stopwatch.took(Stage::RetryWait, wait);
         Some(self.wait(task, now + wait))
     }
 
@@ -329,7 +335,7 @@ where
         {
             local.shared.trouble_is_over(task.work.record.offset);
         }
-        self.watch.since(Stage::Completion, task.work.received);
+        self.stopwatch.since(Stage::Completion, task.work.received);
         task.work.slot.finish();
         None
     }

@@ -9,7 +9,7 @@ use crate::health::PartitionHealth;
 use crate::histogram::Sum;
 use crate::intake::Intake;
 use crate::stats::Counts;
-use crate::watch::Stage;
+use crate::stopwatch::Stage;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;

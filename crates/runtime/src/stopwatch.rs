@@ -1,4 +1,4 @@
-//! A shard's or the poller's watch: what the time is, and how long each stage takes.
+//! A shard's or the poller's stopwatch: what the time is, and how long each stage takes.
 //!
 //! The clock is read once a turn, and then once for every [`RUN_MAX`] events, or for each one when they are slow; a
 //! record costs no clock read of its own. Attempts that end at once are timed as a run: sum and count are exact, and
@@ -97,13 +97,14 @@ impl Figures {
     }
 }
 
-/// The watch of one shard.
+/// The stopwatch of one shard.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct Stopwatch {
     began: Instant,
     figures: Arc<Figures>,
     now: Moment,
-    wall_ms: i64,
+    /// When the turn began, by this clock and in ms since 1970.
+    turn: (Moment, i64),
     /// Events since the last look at the clock; attempts among them that ended at once; and after how many to look.
     events: u32,
     at_once: u32,
@@ -112,13 +113,13 @@ pub(crate) struct Watch {
     lanes_due: Moment,
 }
 
-impl Watch {
+impl Stopwatch {
     pub(crate) fn new(began: Instant, figures: Arc<Figures>) -> Self {
         Self {
             began,
             figures,
             now: Moment::default(),
-            wall_ms: 0,
+            turn: (Moment::default(), 0),
             events: 0,
             at_once: 0,
             run: RUN_MAX,
@@ -136,15 +137,17 @@ impl Watch {
         (self.events, self.at_once) = (0, 0);
         self.now = Moment::new(self.began, Instant::now());
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.wall_ms = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
+        self.turn = (self.now, i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
     }
 
     /// The first attempt at a record begins.
     pub(crate) fn delivered(&self, record: &Record) {
         // Zero or below is a record without a time.
         if record.timestamp_ms > 0 {
-            let late_ms = self.wall_ms.saturating_sub(record.timestamp_ms).max(0).cast_unsigned();
-            self.figures.times(Stage::Delivery).add(late_ms.saturating_mul(1_000_000));
+            let (began, wall_ms) = self.turn;
+            let late_ms = wall_ms.saturating_sub(record.timestamp_ms).max(0).cast_unsigned();
+            let late_ns = late_ms.saturating_mul(1_000_000).saturating_add(self.now.ns_since(began));
+            self.figures.times(Stage::Delivery).add(late_ns);
         }
     }
 
@@ -217,62 +220,72 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_run_of_attempts_has_its_exact_time_and_slow_ones_are_timed_one_by_one() {
         let figures = Arc::new(Figures::default());
-        let mut watch = Watch::new(Instant::now(), Arc::clone(&figures));
-        watch.begin_turn();
+        let mut stopwatch = Stopwatch::new(Instant::now(), Arc::clone(&figures));
+        stopwatch.begin_turn();
         tokio::time::advance(Duration::from_micros(30)).await;
-        (0..10).for_each(|_| watch.ended_at_once());
+        (0..10).for_each(|_| stopwatch.ended_at_once());
         assert_eq!(attempts(&figures).0, 0, "the run goes on");
-        watch.end_turn(0, 0, || 0);
+        stopwatch.end_turn(0, 0, || 0);
         assert_eq!(attempts(&figures), (10, 0.000_03));
-        watch.begin_turn();
+        stopwatch.begin_turn();
         for _ in 0..RUN_MAX {
             tokio::time::advance(Duration::from_millis(1)).await;
-            watch.ended_at_once();
+            stopwatch.ended_at_once();
         }
         assert_eq!(attempts(&figures), (26, 0.016_03));
         tokio::time::advance(Duration::from_millis(50)).await;
-        watch.ended_at_once();
+        stopwatch.ended_at_once();
         assert_eq!(attempts(&figures), (27, 0.066_03), "at once, and not after sixteen");
         // What passes between two turns belongs to nobody.
-        watch.end_turn(0, 0, || 0);
+        stopwatch.end_turn(0, 0, || 0);
         tokio::time::advance(Duration::from_secs(5)).await;
-        watch.begin_turn();
-        watch.ended_at_once();
-        watch.end_turn(0, 0, || 0);
+        stopwatch.begin_turn();
+        stopwatch.ended_at_once();
+        stopwatch.end_turn(0, 0, || 0);
         assert_eq!(attempts(&figures), (28, 0.066_03));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_lane_is_never_understated_and_gone_through_once_a_second() {
         let figures = Arc::new(Figures::default());
-        let mut watch = Watch::new(Instant::now(), Arc::clone(&figures));
-        let turn = |watch: &mut Watch, lanes: usize, grew: usize, longest: usize| {
-            watch.begin_turn();
-            watch.lane_grew(grew);
-            watch.end_turn(lanes, 1, || longest);
+        let mut stopwatch = Stopwatch::new(Instant::now(), Arc::clone(&figures));
+        let turn = |stopwatch: &mut Stopwatch, lanes: usize, grew: usize, longest: usize| {
+            stopwatch.begin_turn();
+            stopwatch.lane_grew(grew);
+            stopwatch.end_turn(lanes, 1, || longest);
             figures.lane_longest()
         };
-        assert_eq!(turn(&mut watch, 3, 7, 6), 6);
+        assert_eq!(turn(&mut stopwatch, 3, 7, 6), 6);
         assert_eq!(
-            turn(&mut watch, 3, 9, 1),
+            turn(&mut stopwatch, 3, 9, 1),
             9,
             "it is not time to look, so the highest that was seen counts"
         );
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(turn(&mut watch, 3, 2, 1), 1);
-        assert_eq!(turn(&mut watch, 3, 5, 0), 5);
-        assert_eq!(turn(&mut watch, 0, 5, 3), 0, "no lanes");
+        assert_eq!(turn(&mut stopwatch, 3, 2, 1), 1);
+        assert_eq!(turn(&mut stopwatch, 3, 5, 0), 5);
+        assert_eq!(turn(&mut stopwatch, 0, 5, 3), 0, "no lanes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_record_of_the_future_is_delivered_in_no_time_and_one_without_a_time_is_not_counted() {
+    async fn delivery_counts_from_the_records_time_also_late_in_a_turn_and_not_without_one() {
         let figures = Arc::new(Figures::default());
-        let mut watch = Watch::new(Instant::now(), Arc::clone(&figures));
-        watch.begin_turn();
+        let mut stopwatch = Stopwatch::new(Instant::now(), Arc::clone(&figures));
+        stopwatch.begin_turn();
         for timestamp_ms in [-1, 0, i64::MAX, 1] {
-            watch.delivered(&Record { timestamp_ms, ..Record::new("t", "") });
+            stopwatch.delivered(&Record { timestamp_ms, ..Record::new("t", "") });
         }
-        let sum = Sum::of([figures.times(Stage::Delivery)].into_iter());
-        assert_eq!(sum.count(), 2);
+        let delivery = || Sum::of([figures.times(Stage::Delivery)].into_iter());
+        assert_eq!(
+            delivery().count(),
+            2,
+            "a record of the future took no time, one without a time does not count"
+        );
+        let before = delivery();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        stopwatch.ended_at_once();
+        stopwatch.end_turn(0, 0, || 0);
+        stopwatch.delivered(&Record { timestamp_ms: i64::MAX, ..Record::new("t", "") });
+        assert_eq!(delivery().since(&before).seconds(), 3.0);
     }
 }
