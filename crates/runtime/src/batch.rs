@@ -2,13 +2,17 @@
 //!
 //! The first record of a batch leads it: its future waits for the batch to fill, makes the call, and tells the others.
 //! Lanes keep the order: a key's next record joins a batch only when its last one has its outcome. Several batches may
-//! be under way. When the leader's partition goes away, the others of its batch fail and come again.
+//! be under way. A record whose partition goes away leaves its batch, unless the call is under way; when that record
+//! led it, the others join another batch.
 
 use crate::deferred::{self, Token};
+use crate::ending::panic_text;
 use crate::handler::Handler;
 use crate::outcome::Outcome;
 use crate::record::Record;
+use futures::FutureExt as _;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -109,13 +113,23 @@ impl<B: BatchHandler> Batching<B> {
 
     async fn call(&self, sealed: Option<Sealed>) {
         let Some((records, tokens)) = sealed else { return };
-        let outcomes = self.inner.handle(records).await;
-        // What has no outcome is dropped with its token, and so has failed.
-        tokens.into_iter().zip(outcomes).for_each(|(token, outcome)| token.finish(outcome));
+        // Those whose partition went away meanwhile are somebody else's.
+        let ours = records.into_iter().zip(tokens).filter(|(_, token)| !token.is_abandoned());
+        let (records, tokens): (Vec<Record>, Vec<Token>) = ours.unzip();
+        // A token that is dropped says that the leader is gone, so each is told something.
+        let call = AssertUnwindSafe(async { self.inner.handle(records).await }).catch_unwind();
+        let (outcomes, otherwise) = match call.await {
+            Ok(outcomes) => (outcomes, "the batch handler said nothing about it".to_owned()),
+            Err(panic) => (Vec::new(), format!("the batch handler panicked: {}", panic_text(&*panic))),
+        };
+        let mut outcomes = outcomes.into_iter();
+        for token in tokens {
+            token.finish(outcomes.next().unwrap_or_else(|| Outcome::failed(otherwise.clone())));
+        }
     }
 }
 
-/// Hands the open batch to its leader. When that is gone its tokens are dropped, and their records come again.
+/// Hands the open batch to its leader. When that is gone its tokens are dropped, and their records join another.
 fn seal(open: &mut Option<Open>) {
     if let Some(batch) = open.take() {
         let _ = batch.sealed.send((batch.records, batch.tokens));
@@ -149,10 +163,14 @@ impl<B: BatchHandler> Drop for Leader<'_, B> {
 
 impl<B: BatchHandler> Handler for Batching<B> {
     async fn handle(&self, record: Record) -> Outcome {
-        let (token, completion) = deferred::new();
-        if let Some((number, is_sealed)) = self.join(record, token) {
-            self.lead(number, is_sealed).await;
+        loop {
+            let (token, completion) = deferred::new();
+            if let Some((number, is_sealed)) = self.join(record.clone(), token) {
+                self.lead(number, is_sealed).await;
+            }
+            if let Some(outcome) = completion.told().await {
+                return outcome;
+            }
         }
-        completion.await
     }
 }

@@ -8,13 +8,14 @@
 
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
+use crate::ending::{self, Watch};
 use crate::flow::Flow;
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
 use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
-use crate::poller::{Orders, Poller, Settings, Turn};
+use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
 use crate::shard::{Shard, Terms};
 use crate::source::LogSource;
@@ -205,7 +206,7 @@ impl Consumer {
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
-                return poller.close_shards();
+                return;
             }
             let end = loop {
                 match poller.turn() {
@@ -214,6 +215,8 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            // The shards end with the poller, and the word comes last.
+            drop(poller);
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -236,10 +239,7 @@ impl Consumer {
     pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
         self.validate()?;
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        if let Err(fault) = poller.source().start(wake.clone()) {
-            poller.close_shards();
-            return Err(fault);
-        }
+        poller.source().start(wake.clone())?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -281,12 +281,14 @@ impl Consumer {
         let tasks = mailboxes.iter().zip(&figures).zip(self.seed..).map(|((mailbox, figures), seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
             let (stopwatch, spans) = (Stopwatch::new(began, Arc::clone(figures)), self.spans.clone());
+            let watch = Watch::new(Arc::clone(&orders), wake.clone());
             runtime.spawn(async move {
                 let make = |record| match &spans {
                     None => Either::Left(handler.handle(record)),
                     Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
                 };
-                Shard::new(terms, mailbox, seed, stopwatch, make).run().await
+                let shard = Shard::new(terms, mailbox, seed, stopwatch, make);
+                watch.over(shard.run()).await;
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
@@ -317,6 +319,8 @@ impl Consumer {
             tasks,
             thread: None,
             ended: None,
+            end: None,
+            runtime: runtime.clone(),
             own: None,
         };
         (poller, running, wake)
@@ -335,8 +339,7 @@ fn own_runtime(threads: usize) -> Result<Runtime, Fault> {
 }
 
 fn poller_is_gone() -> Fault {
-    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "go on consuming", "")
-        .caused_by("the poller ended without a word: it panicked, or its runtime was shut down")
+    ending::broken("the poller ended without a word: it panicked, or its runtime was shut down")
 }
 
 /// A consumer at work. Dropped without [`Running::stop`] it drops what runs, commits what is done, and leaves the group
@@ -352,6 +355,10 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: Option<oneshot::Receiver<Result<(), Fault>>>,
+    /// How it has ended, once that is known.
+    end: Option<Result<(), Fault>>,
+    /// Where the shards run.
+    runtime: Handle,
     own: Option<Runtime>,
 }
 
@@ -419,21 +426,26 @@ impl Running {
         }
     }
 
-    /// Resolves when the consumer has ended by itself.
+    /// Resolves when the consumer has ended by itself. Asked again it says the same.
     ///
     /// # Errors
     /// With the reason.
     pub async fn ended(&mut self) -> Result<(), Fault> {
-        let Some(ended) = self.ended.as_mut() else { return Ok(()) };
-        let end = ended.await.unwrap_or_else(|_| Err(poller_is_gone()));
-        self.ended = None;
-        end
+        if let Some(ended) = self.ended.as_mut() {
+            self.end = Some(ended.await.unwrap_or_else(|_| Err(poller_is_gone())));
+            self.ended = None;
+        }
+        match &self.end {
+            Some(Err(fault)) => Err(ending::repeated(fault)),
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     /// Takes no more records, gives those that run so much time, commits what is done, and leaves the group.
     ///
     /// # Errors
-    /// When the consumer had ended by itself before, with the reason.
+    /// When the consumer had ended by itself before, with the reason; or when a handler that computes without an
+    /// `.await` holds a shard, which is waited for two seconds longer and then left to itself.
     pub async fn stop(mut self, drain_max: Duration) -> Result<Counts, Fault> {
         self.order_stop(drain_max);
         let end = self.ended().await;
@@ -441,10 +453,19 @@ impl Running {
             // It has sent its last word, so this takes no time.
             let _ = thread.join();
         }
-        for task in std::mem::take(&mut self.tasks) {
-            let _ = task.await;
+        let tasks = futures::future::join_all(std::mem::take(&mut self.tasks));
+        // The clock of the shards' runtime: the caller may have none.
+        let tasks = {
+            let _entered = self.runtime.enter();
+            tokio::time::timeout(CANCEL_WAIT, tasks)
+        };
+        let are_ended = tasks.await.is_ok();
+        end?;
+        if are_ended {
+            Ok(self.stats.counts())
+        } else {
+            Err(ending::broken("a handler that computes without an .await holds its shard"))
         }
-        end.map(|()| self.stats.counts())
     }
 
     fn order_stop(&self, drain_max: Duration) {

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Health {
     /// The partitions that are ours.
     pub partitions: Vec<PartitionHealth>,
+    /// Why the consumer has ended, when it has by itself.
+    pub ended: Option<String>,
 }
 
 /// One partition.
@@ -58,17 +60,21 @@ pub struct PartitionHealth {
 }
 
 impl Health {
-    /// The partitions that need somebody's eyes: those that stopped, those whose head has been the same for so long, and
-    /// those that something has kept from taking records for so long. One sentence each.
+    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, those whose head has
+    /// been the same for so long, and those that something has kept from taking records for so long. One sentence each.
     #[must_use]
     pub fn complaints(&self, head_for_max: Duration) -> Vec<String> {
-        self.partitions.iter().filter_map(|partition| partition.complaint(head_for_max)).collect()
+        let ended = self.ended.iter().map(|reason| format!("the consumer has ended: {reason}"));
+        ended.chain(self.partitions.iter().filter_map(|one| one.complaint(head_for_max))).collect()
     }
 }
 
 /// A line for each partition, as a person reads it.
 impl fmt::Display for Health {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.ended {
+            return write!(out, "the consumer has ended: {reason}");
+        }
         if self.partitions.is_empty() {
             return out.write_str("no partition is ours");
         }

@@ -18,7 +18,7 @@ pub enum Intake {
     Throttled,
     /// The window is full: the oldest record that is not done holds it.
     WindowFull,
-    /// The byte budget is spent, by this consumer or by others that share it.
+    /// The byte budget has nothing left for it: the partition has used its part, and nobody has some to spare.
     BudgetSpent,
     /// It has a fault and gives no more records.
     Stopped,
@@ -69,7 +69,7 @@ impl fmt::Display for Intake {
             Self::Paused => "the flow is paused",
             Self::Throttled => "the rate is used up",
             Self::WindowFull => "its window is full",
-            Self::BudgetSpent => "the byte budget is spent",
+            Self::BudgetSpent => "the byte budget has nothing left for it",
             Self::Stopped => "it is stopped",
             Self::Leaving => "it goes to another owner",
         })

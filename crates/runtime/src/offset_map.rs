@@ -31,8 +31,11 @@ pub enum MapError {
 #[must_use]
 pub fn encode(base: i64, done: &[Range<i64>], text_bytes_max: usize) -> String {
     let body_max = text_bytes_max.saturating_sub(MAGIC.len() + 1) / 4 * 3;
-    let (runs, runs_count) = runs(base, done, body_max);
-    let (bits, bits_count) = bits(base, done, body_max);
+    // What no reader would take is left out, or it would take the rest with it.
+    let end = base.saturating_add(SPAN_MAX);
+    let within = &done[..done.partition_point(|range| range.end <= end)];
+    let (runs, runs_count) = runs(base, within, body_max);
+    let (bits, bits_count) = bits(base, within, body_max);
     // The one that says more, then the shorter one.
     let (form, body, count) = if (runs_count, bits.len()) >= (bits_count, runs.len()) {
         ('r', runs, runs_count)
@@ -106,7 +109,7 @@ fn read_runs(base: i64, mut body: &[u8]) -> Result<Vec<Range<i64>>, MapError> {
         let done = take_varint(&mut body)?;
         let start = at.checked_add_unsigned(pending).ok_or(LONG)?;
         let end = start.checked_add_unsigned(done).ok_or(LONG)?;
-        if end - base > SPAN_MAX {
+        if end.checked_sub(base).is_none_or(|span| span > SPAN_MAX) {
             return Err(LONG);
         }
         ranges.push(start..end);
@@ -184,6 +187,12 @@ mod tests {
     }
 
     #[test]
+    fn a_record_far_beyond_the_others_takes_no_mark_with_it() {
+        let done = [12..14, 1 << 40..(1 << 40) + 1, i64::MAX - 1..i64::MAX];
+        assert_eq!(decode(10, &encode(10, &done, TEXT_BYTES_MAX)), Ok(vec![12..14]));
+    }
+
+    #[test]
     fn foreign_and_damaged_metadata_is_named() {
         assert_eq!(decode(0, ""), Ok(Vec::new()));
         for foreign in ["bAAA", "AQ==", "w2rAA", "w1x", "consumer-17"] {
@@ -209,6 +218,7 @@ mod tests {
         fn any_text_is_read_or_refused(text in ".{0,60}", letters in "w1[rb][A-Za-z0-9+/]{0,40}") {
             let _ = decode(7, &text);
             let _ = decode(i64::MAX - 5, &letters);
+            let _ = decode(i64::MIN, &letters);
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use crate::assignment::Assignment;
 use crate::budget::Budget;
+use crate::deadline;
+use crate::ending;
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::intake::Intake;
@@ -16,6 +18,7 @@ use crate::record::{Place, Record};
 use crate::source::{Assigned, Commit, Event, LogSource};
 use crate::stats::{Counts, Stats};
 use crate::stopwatch::{Figures, Moment, Stage};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,7 +36,7 @@ const LOOK_WAIT_MAX: Duration = Duration::from_millis(8);
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a cancelled attempt may take to notice: a handler that computes has no `.await`.
-const CANCEL_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
 /// What the poller is told from outside.
 #[derive(Debug, Default)]
@@ -42,6 +45,8 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<Duration>,
     /// Stop because of this.
     pub(crate) fault: Option<Fault>,
+    /// Stop at once: a shard is gone.
+    pub(crate) broken: Option<Fault>,
     /// Take as this says from now on.
     pub(crate) flow: Option<Flow>,
 }
@@ -109,7 +114,7 @@ impl Poller {
         health: Arc<Mutex<Health>>,
     ) -> Self {
         let stages = shards.iter().map(|_| Vec::new()).collect();
-        let commit_due = Instant::now() + settings.commit_every;
+        let commit_due = deadline::after(Instant::now(), settings.commit_every);
         Self {
             source,
             settings,
@@ -139,12 +144,27 @@ impl Poller {
         &mut *self.source
     }
 
-    /// Ends the shards of a consumer that does not start.
-    pub(crate) fn close_shards(&self) {
-        self.shards.iter().for_each(|shard| shard.push(Message::Close));
+    /// One turn; a panic in it is the end, with its text.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let turned = catch_unwind(AssertUnwindSafe(|| self.try_turn()));
+        turned.unwrap_or_else(|panic| {
+            let fault = ending::broken(format!("the poller panicked: {}", ending::panic_text(&*panic)));
+            // What it knows may be half of a turn: nothing is committed, and the next owner repeats it.
+            self.partitions.clear();
+            if catch_unwind(AssertUnwindSafe(|| self.source.close())).is_err() {
+                tracing::error!("the source panicked while it left the group");
+            }
+            Turn::Ended(self.ended(Err(fault)))
+        })
     }
 
-    pub(crate) fn turn(&mut self) -> Turn {
+    /// Tells health how the consumer ended.
+    fn ended(&mut self, end: Result<(), Fault>) -> Result<(), Fault> {
+        self.publish(Instant::now(), end.as_ref().err().map(Fault::chain));
+        end
+    }
+
+    fn try_turn(&mut self) -> Turn {
         let now = Instant::now();
         self.obey(now);
         let mut events = std::mem::take(&mut self.events);
@@ -158,15 +178,14 @@ impl Poller {
         moved |= fetched;
         if now >= self.commit_due {
             self.commit();
-            self.publish(now);
-            self.commit_due = now + self.settings.commit_every;
+            self.publish(now, None);
+            self.commit_due = deadline::after(now, self.settings.commit_every);
         }
         self.stats.add(&mut self.counts);
         if self.is_stopping && self.drains.is_empty() {
             self.source.close();
-            self.close_shards();
-            self.publish(now);
-            return Turn::Ended(self.end.take().map_or(Ok(()), Err));
+            let end = self.end.take().map_or(Ok(()), Err);
+            return Turn::Ended(self.ended(end));
         }
         Turn::Wait(self.wait(now, moved, is_held_back || !self.drains.is_empty()))
     }
@@ -191,13 +210,17 @@ impl Poller {
         if let Some(flow) = orders.flow.take() {
             self.flow = flow;
         }
-        let limit = match (orders.fault.take(), orders.stop.take()) {
-            (Some(fault), _) => {
+        let limit = match (orders.broken.take(), orders.fault.take(), orders.stop.take()) {
+            (Some(fault), ..) => {
+                self.end.get_or_insert(fault);
+                Duration::ZERO
+            }
+            (None, Some(fault), _) => {
                 self.end.get_or_insert(fault);
                 self.settings.drain_max
             }
-            (None, Some(limit)) => limit,
-            (None, None) => return,
+            (None, None, Some(limit)) => limit,
+            (None, None, None) => return,
         };
         drop(orders);
         self.stop(now, limit, false);
@@ -207,7 +230,11 @@ impl Poller {
         self.is_stopping = true;
         let all = self.partitions.iter().filter(|partition| !partition.is_leaving);
         let all = all.map(|partition| partition.assignment.place.clone()).collect();
-        self.begin_drain(all, now, limit, is_lost);
+        let deadline = deadline::after(now, limit);
+        for drain in self.drains.iter_mut().filter(|drain| !drain.is_cancelled) {
+            drain.deadline = drain.deadline.min(deadline);
+        }
+        self.begin_drain(all, now, deadline, is_lost);
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -221,8 +248,10 @@ impl Poller {
                     self.begin(one, now);
                 }
             }
-            Event::Revoked(places) => self.begin_drain(places, now, self.settings.drain_max, false),
-            Event::Lost(places) => self.begin_drain(places, now, Duration::ZERO, true),
+            Event::Revoked(places) => {
+                self.begin_drain(places, now, deadline::after(now, self.settings.drain_max), false);
+            }
+            Event::Lost(places) => self.begin_drain(places, now, now, true),
             Event::Committed(places) => {
                 self.counts.commits += places.len() as u64;
                 self.commits_took(&places, now);
@@ -283,6 +312,7 @@ impl Poller {
         self.partitions.push(Partition::new(
             assignment,
             self.settings.window_records,
+            self.budget.part(),
             assigned.committed,
             assigned.metadata,
             done,
@@ -290,8 +320,7 @@ impl Poller {
         ));
     }
 
-    fn begin_drain(&mut self, places: Vec<Place>, began: Instant, limit: Duration, is_lost: bool) {
-        let deadline = began + limit;
+    fn begin_drain(&mut self, places: Vec<Place>, began: Instant, deadline: Instant, is_lost: bool) {
         for partition in &mut self.partitions {
             if places.iter().any(|place| partition.is_at(place)) && !partition.is_leaving {
                 partition.is_leaving = true;
@@ -392,6 +421,7 @@ impl Poller {
             return (false, false);
         }
         self.first = (self.first + 1) % count;
+        let mut shares = self.budget.shares();
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
@@ -407,7 +437,9 @@ impl Poller {
             let rated = self.bucket.left(self.flow.rate, now);
             let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
             let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
-            if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
+            let used = partition.part.used_bytes();
+            let left = shares.left_bytes(used);
+            if room < partition.fetch_min || rated == 0 || left == 0 {
                 partition.intake.set(
                     match rated {
                         0 => Intake::Throttled,
@@ -419,13 +451,17 @@ impl Poller {
                 is_held_back = true;
                 continue;
             }
-            let room = room.min(rated);
-            self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
+            let room = room.min(rated).min(partition.records_within(left));
+            let budget = partition.part.budget();
+            self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
             if self.records.is_empty() {
                 partition.intake.set(Intake::Idle, now);
                 continue;
             }
             partition.intake.set(Intake::Flowing, now);
+            let grown = partition.part.used_bytes();
+            partition.learn(self.records.len(), grown.saturating_sub(used));
+            shares.took(used, grown);
             moved = true;
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());
@@ -459,10 +495,17 @@ impl Poller {
         }
     }
 
-    fn publish(&mut self, now: Instant) {
+    fn publish(&mut self, now: Instant, ended: Option<String>) {
         let partitions: Vec<PartitionHealth> =
             self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
-        *self.health.lock().expect("no panic under this lock") = Health { partitions };
+        *self.health.lock().expect("no panic under this lock") = Health { partitions, ended };
+    }
+}
+
+impl Drop for Poller {
+    /// Without a poller the shards have nothing to do, however it went.
+    fn drop(&mut self) {
+        self.shards.iter().for_each(|shard| shard.push(Message::Close));
     }
 }
 
@@ -489,7 +532,7 @@ fn stage(
             continue;
         }
         let lane = lane::of(partition.assignment.id, record.key.as_deref(), record.offset);
-        partition.hand_over(record.offset, lane);
+        partition.hand_over(&slot, lane);
         let stage = &mut stages[lane::shard(lane, stages.len())];
         if stage.is_empty() {
             stage.reserve(per_shard);

@@ -6,6 +6,7 @@
 
 use crate::assignment::{Assignment, Trouble};
 use crate::dead_letter::DeadLetters;
+use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
@@ -206,12 +207,13 @@ where
     fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
         task.started = self.stopwatch.now();
-        let (task, end) = if let Some((cause, _)) = &task.burial {
-            let Some(letters) = &self.terms.dead_letters else {
-                unreachable!("only with a place for dead letters is a record given to them");
+        let (task, end) = if task.burial.is_some() {
+            let terms = Arc::clone(&self.terms);
+            let write = |task: &Task| match (&terms.dead_letters, &task.burial) {
+                (Some(letters), Some((cause, _))) => letters.write(&task.work.record, cause),
+                _ => unreachable!("only with a place for dead letters is a record given to them"),
             };
-            let job = letters.write(&task.work.record, cause);
-            self.run_step(assignment, Step::bury(assignment, lane, task, job));
+            self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
             if task.work.record.attempt == 1 {
@@ -326,7 +328,7 @@ where
         self.counts.retried += 1;
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
         self.stopwatch.took(Stage::RetryWait, wait);
-        Some(self.wait(task, now + wait))
+        Some(self.wait(task, deadline::after(now, wait)))
     }
 
     fn finish(&self, assignment: u64, task: Task) -> Option<Head> {
@@ -388,7 +390,7 @@ where
             *tries
         });
         let wait = RetryPolicy::default().wait(tries, &mut self.chance);
-        self.wait(task, now + wait)
+        self.wait(task, deadline::after(now, wait))
     }
 
     fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {

@@ -114,6 +114,20 @@ impl MemoryLog {
         self.state().put(&Place::new(topic, partition), None);
     }
 
+    /// Cuts a partition: its records from offset `end` on are gone, and other ones may take their offsets. Members that
+    /// were past it go on at `goes_on_at`, as the log's policy for a position that is not there may say.
+    ///
+    /// # Panics
+    /// When the partition is not there.
+    pub fn cut(&self, topic: &str, partition: i32, end: i64, goes_on_at: i64) {
+        let place = Place::new(topic, partition);
+        let mut state = self.state();
+        let records = state.partitions.get_mut(&place).expect("the partition was created");
+        records.truncate(usize::try_from(end).expect("an offset of a log in memory"));
+        let positions = state.members.values_mut().filter_map(|member| member.positions.get_mut(&place));
+        positions.filter(|position| **position > end).for_each(|position| *position = goes_on_at);
+    }
+
     /// All records of a topic, by partition and offset.
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Record> {

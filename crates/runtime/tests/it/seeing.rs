@@ -202,11 +202,9 @@ async fn decatons_dashboards_find_its_names_with_its_labels() {
 /// Parallel Consumer issue 484: it stands still, and nothing says why.
 #[tokio::test(start_paused = true)]
 async fn parallel_consumer_484_whatever_keeps_a_partition_from_moving_is_named() {
-    let budget = Budget::new(64 * 1024);
     let log = MemoryLog::with_topic("t", 1);
     fill(&log, 1000, 1000);
     let running = Consumer::new(log.source("g", &["t"]))
-        .budget(budget.clone())
         .flow(Flow { is_paused: true, ..Flow::default() })
         .window_records(64)
         .start_in_task(|record: Record| async move {
@@ -238,13 +236,7 @@ async fn parallel_consumer_484_whatever_keeps_a_partition_from_moving_is_named()
     assert_eq!(intake, Intake::Throttled);
     assert!(complaints[0].ends_with("the rate is used up"), "{complaints:?}");
 
-    let others = budget.take_at_once(64 * 1024);
     running.flow(Flow::default());
-    let (intake, complaints, _) = told().await;
-    assert_eq!(intake, Intake::BudgetSpent);
-    assert!(complaints[0].ends_with("the byte budget is spent"), "{complaints:?}");
-
-    drop(others);
     let (intake, complaints, text) = told().await;
     assert_eq!(intake, Intake::WindowFull);
     assert!(complaints[0].starts_with("t/0 has waited for offset 500 for "), "{complaints:?}");
@@ -258,13 +250,38 @@ async fn parallel_consumer_484_whatever_keeps_a_partition_from_moving_is_named()
     );
 
     let times = running.health().partitions[0].intake_times.clone();
-    for held in [Intake::Paused, Intake::Throttled, Intake::BudgetSpent, Intake::WindowFull] {
+    for held in [Intake::Paused, Intake::Throttled, Intake::WindowFull] {
         let seconds = times.of(held).as_secs_f64();
         assert!((8.0..=11.0).contains(&seconds), "{held:?} for {seconds} s");
     }
     log.revoke("g", &[Place::new("t", 0)]);
     until("it is gone", || running.health().partitions.is_empty()).await;
     assert_eq!(running.health().to_string(), "no partition is ours");
+    running.stop(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_whose_records_fill_the_byte_budget_says_so() {
+    let log = MemoryLog::with_topic("t", 1);
+    for number in 0..100 {
+        log.put("t", Record::new("t", "x".repeat(10_000)).with_key(format!("k{number}")));
+    }
+    let running = Consumer::new(log.source("g", &["t"]))
+        .budget(Budget::new(64 * 1024))
+        .start_in_task(|record: Record| async move {
+            std::future::pending::<()>().await;
+            drop(record);
+        })
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let health = running.health();
+    let complaints = health.complaints(Duration::from_secs(5));
+    assert_eq!(health.partitions[0].intake, Intake::BudgetSpent);
+    assert!(
+        complaints[0].starts_with("t/0 has waited for offset 0 for ")
+            && complaints[0].contains(" because the byte budget has nothing left for it, key hash "),
+        "{complaints:?}"
+    );
     running.stop(Duration::ZERO).await.unwrap();
 }
 
