@@ -1,11 +1,12 @@
-//! Batch handlers: many records in one call, at most one of each key, full by count or bytes or after a linger.
+//! Batch handlers: many records in one call, full by count or bytes or after a linger; at most one of each key, or runs
+//! of them ([`Batching::runs_of`]).
 //!
 //! The first record of a batch leads it: its future waits for the batch to fill, makes the call, and tells the others.
 //! Lanes keep the order: a key's next record joins a batch only when its last one has its outcome. Several batches may
 //! be under way. A record whose partition goes away leaves its batch, unless the call is under way; when that record
 //! led it, the others join another batch.
 
-use crate::deferred::{self, Token};
+use crate::deferred::{self, Completion, Token};
 use crate::ending::panic_text;
 use crate::handler::Handler;
 use crate::outcome::Outcome;
@@ -62,17 +63,32 @@ struct Open {
 /// A batch that takes no more.
 type Sealed = (Vec<Record>, Vec<Token>);
 
+/// The number of the batch that is led, and the way that it comes when it is sealed.
+type Lead = (u64, oneshot::Receiver<Sealed>);
+
 /// A handler that collects batches for another.
 pub struct Batching<B> {
     inner: B,
     full: Full,
+    run_max: usize,
     open: Mutex<(u64, Option<Open>)>,
 }
 
 impl<B: BatchHandler> Batching<B> {
     /// Batches for this handler.
     pub const fn new(full: Full, inner: B) -> Self {
-        Self { inner, full, open: Mutex::new((0, None)) }
+        Self { inner, full, run_max: 1, open: Mutex::new((0, None)) }
+    }
+
+    /// At most so many records of one key in a batch, one behind the other in their order; 1 at first. For handlers that
+    /// make one thing of a key's records, and for keys that bring more than a batch's time allows.
+    ///
+    /// When one of a run is not done, those of its key behind it come again after it, whatever the handler said of them:
+    /// what it has done for them already, it does twice. See [`Handler::handle_run`].
+    #[must_use]
+    pub const fn runs_of(mut self, count_max: usize) -> Self {
+        self.run_max = count_max;
+        self
     }
 
     fn open(&self) -> MutexGuard<'_, (u64, Option<Open>)> {
@@ -80,9 +96,26 @@ impl<B: BatchHandler> Batching<B> {
     }
 
     /// Joins the open batch, or opens one and leads it.
-    fn join(&self, record: Record, token: Token) -> Option<(u64, oneshot::Receiver<Sealed>)> {
+    fn join(&self, record: Record, token: Token) -> Option<Lead> {
+        self.add(&mut self.open(), record, token)
+    }
+
+    /// Joins one batch with as many records of a run as it takes.
+    fn join_run(&self, records: &[Record]) -> (Option<Lead>, Vec<Completion>) {
         let mut guard = self.open();
-        let (last, open) = &mut *guard;
+        let (mut lead, mut completions) = (None, Vec::new());
+        for record in records {
+            let (token, completion) = deferred::new();
+            completions.push(completion);
+            lead = self.add(&mut guard, record.clone(), token).or(lead);
+            if guard.1.is_none() {
+                break;
+            }
+        }
+        (lead, completions)
+    }
+
+    fn add(&self, (last, open): &mut (u64, Option<Open>), record: Record, token: Token) -> Option<Lead> {
         let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
         let record_bytes = bytes(&record.key) + bytes(&record.value);
         let mut lead = None;
@@ -170,6 +203,28 @@ impl<B: BatchHandler> Handler for Batching<B> {
             }
             if let Some(outcome) = completion.told().await {
                 return outcome;
+            }
+        }
+    }
+
+    fn run_max(&self) -> usize {
+        self.run_max
+    }
+
+    async fn handle_run(&self, records: Vec<Record>) -> Vec<Outcome> {
+        loop {
+            let (lead, completions) = self.join_run(&records);
+            if let Some((number, is_sealed)) = lead {
+                self.lead(number, is_sealed).await;
+            }
+            let mut outcomes = Vec::with_capacity(completions.len());
+            for completion in completions {
+                let Some(outcome) = completion.told().await else { break };
+                outcomes.push(outcome);
+            }
+            // Without any the leader has gone before the call.
+            if !outcomes.is_empty() {
+                return outcomes;
             }
         }
     }

@@ -6,10 +6,11 @@
 //! running.stop(Duration::from_secs(10)).await?;
 //! ```
 
+use crate::admission::{self, Claim, Measures};
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
 use crate::ending::{self, Watch};
-use crate::flow::Flow;
+use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
@@ -17,7 +18,8 @@ use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
-use crate::shard::{Shard, Terms};
+use crate::shaping::Shaping;
+use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
 use crate::spans::{self, Spans};
 use crate::stats::{Counts, Stats};
@@ -48,6 +50,7 @@ pub struct Consumer {
     metadata_bytes_max: usize,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
+    shaping: Option<Shaping>,
     seed: u64,
     flow: Flow,
     spans: Option<Arc<dyn Spans>>,
@@ -69,6 +72,7 @@ impl Consumer {
             metadata_bytes_max: TEXT_BYTES_MAX,
             retry: RetryPolicy::default(),
             dead_letters: None,
+            shaping: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
             spans: None,
@@ -138,6 +142,13 @@ impl Consumer {
         self
     }
 
+    /// Where records go that are over their key's quota, when its action is to shape.
+    #[must_use]
+    pub fn shaping(mut self, shaping: Shaping) -> Self {
+        self.shaping = Some(shaping);
+        self
+    }
+
     /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
@@ -160,10 +171,7 @@ impl Consumer {
     }
 
     fn validate(&self) -> Result<(), Fault> {
-        let wrong = |field: &str, why: &str| {
-            Err(Fault::new(FaultKind::Config, "W-CONFIG", "start a consumer", field)
-                .caused_by(why.to_owned()))
-        };
+        let wrong = |field: &str, why: &str| Err(admission::refused(field, why));
         if self.shard_count == 0 {
             return wrong("shards", "nothing would be handled; leave it out for one a core");
         }
@@ -182,7 +190,26 @@ impl Consumer {
         if self.retry.first > self.retry.longest {
             return wrong("retry.first", "the first wait is longer than the longest");
         }
-        Ok(())
+        let measures = Measures {
+            shard_count: self.shard_count,
+            window_records: self.window_records,
+            commit_every: self.commit_every,
+            drain_max: self.drain_max,
+            retry: &self.retry,
+        };
+        measures.check()?;
+        self.flow.check(self.means())
+    }
+
+    fn means(&self) -> Means {
+        Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
+    }
+
+    /// Refuses what the source says cannot be; otherwise the claim to its topics.
+    fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        let Some(membership) = self.source.membership() else { return Ok(None) };
+        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        Claim::new::<H>(&membership).map(Some)
     }
 
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
@@ -190,8 +217,9 @@ impl Consumer {
     ///
     /// # Errors
     /// When a setting is wrong, or the source cannot start.
-    pub async fn start(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub async fn start<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -202,7 +230,7 @@ impl Consumer {
         let (started, is_started) = oneshot::channel();
         let (ended, is_ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let start = poller.source().start(wake.clone());
+            let start = admission::open(poller.source(), wake.clone(), age_max);
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
@@ -216,7 +244,7 @@ impl Consumer {
                 }
             };
             // The shards end with the poller, and the word comes last.
-            drop(poller);
+            drop((poller, claim));
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -236,10 +264,11 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub fn start_in_task<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        poller.source().start(wake.clone())?;
+        admission::open(poller.source(), wake.clone(), age_max)?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -253,6 +282,7 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            drop((poller, claim));
             let _ = ended.send(end);
         }));
         Ok(running)
@@ -260,11 +290,13 @@ impl Consumer {
 
     fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
         let wake = Wake::default();
+        let means = self.means();
         let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
         let orders = Arc::new(Mutex::new(Orders { flow: Some(self.flow), ..Orders::default() }));
         let terms = Arc::new(Terms {
             retry: self.retry,
             dead_letters: self.dead_letters,
+            shaping: self.shaping,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -282,12 +314,27 @@ impl Consumer {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
             let (stopwatch, spans) = (Stopwatch::new(began, Arc::clone(figures)), self.spans.clone());
             let watch = Watch::new(Arc::clone(&orders), wake.clone());
+            let runs = (handler.run_max() > 1).then(|| Runs {
+                records_max: handler.run_max(),
+                make: Box::new({
+                    let (handler, spans) = (Arc::clone(&handler), spans.clone());
+                    move |records| {
+                        let (handler, spans) = (Arc::clone(&handler), spans.clone());
+                        Box::pin(async move {
+                            match spans {
+                                None => handler.handle_run(records).await,
+                                Some(spans) => spans::run(&*spans, &*handler, records).await,
+                            }
+                        })
+                    }
+                }),
+            });
             runtime.spawn(async move {
                 let make = |record| match &spans {
                     None => Either::Left(handler.handle(record)),
                     Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
                 };
-                let shard = Shard::new(terms, mailbox, seed, stopwatch, make);
+                let shard = Shard::new(terms, mailbox, seed, stopwatch, make, runs);
                 watch.over(shard.run()).await;
             })
         });
@@ -311,6 +358,7 @@ impl Consumer {
         );
         let running = Running {
             orders,
+            means,
             wake: wake.clone(),
             stats,
             health,
@@ -346,6 +394,7 @@ fn poller_is_gone() -> Fault {
 /// on its own time.
 pub struct Running {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
@@ -385,14 +434,17 @@ impl Running {
     }
 
     /// Takes from the log as this says from now on. Nothing is drained.
-    pub fn flow(&self, flow: Flow) {
-        self.steering().flow(flow);
+    ///
+    /// # Errors
+    /// When this consumer cannot do what it says; then all stays as it is.
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        self.steering().flow(flow)
     }
 
     /// What changes this consumer from elsewhere.
     #[must_use]
     pub fn steering(&self) -> Steering {
-        Steering { orders: Arc::clone(&self.orders), wake: self.wake.clone() }
+        Steering { orders: Arc::clone(&self.orders), means: self.means, wake: self.wake.clone() }
     }
 
     /// Bytes of records in flight.
@@ -480,17 +532,23 @@ impl Running {
 #[derive(Clone, Debug)]
 pub struct Steering {
     orders: Arc<Mutex<Orders>>,
+    means: Means,
     wake: Wake,
 }
 
 impl Steering {
     /// Takes from the log as this says from now on. Nothing is drained.
     ///
+    /// # Errors
+    /// When the consumer cannot do what it says; then all stays as it is.
+    ///
     /// # Panics
     /// Never: nothing panics under this lock.
-    pub fn flow(&self, flow: Flow) {
+    pub fn flow(&self, flow: Flow) -> Result<(), Fault> {
+        flow.check(self.means)?;
         self.orders.lock().expect("no panic under this lock").flow = Some(flow);
         self.wake.wake();
+        Ok(())
     }
 }
 

@@ -8,8 +8,11 @@
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
 //! [`window`] and [`offset_map`] say which records of a partition are done.
 
+mod admission;
+pub mod app;
 mod assignment;
 pub mod batch;
+pub mod blocking;
 pub mod budget;
 pub mod consumer;
 pub mod dead_letter;
@@ -31,8 +34,10 @@ pub mod offset_map;
 pub mod outcome;
 mod partition;
 mod poller;
+pub mod quota;
 pub mod record;
 pub mod retry;
+pub mod shaping;
 mod shard;
 pub mod source;
 pub mod spans;

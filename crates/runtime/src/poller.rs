@@ -208,6 +208,9 @@ impl Poller {
     fn obey(&mut self, now: Instant) {
         let mut orders = self.orders.lock().expect("no panic under this lock");
         if let Some(flow) = orders.flow.take() {
+            if flow.key_quota != self.flow.key_quota {
+                self.shards.iter().for_each(|shard| shard.push(Message::Quota(flow.key_quota)));
+            }
             self.flow = flow;
         }
         let limit = match (orders.broken.take(), orders.fault.take(), orders.stop.take()) {

@@ -10,10 +10,12 @@ use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
+use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
+use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
-use crate::step::{self, End, Ended, Step};
+use crate::step::{self, End, Ended, RunJob, Step};
 use crate::stopwatch::{Moment, Stage, Stopwatch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
@@ -35,6 +37,7 @@ const ENDS_PER_TURN_MAX: usize = 1024;
 pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
+    pub(crate) shaping: Option<Shaping>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -55,6 +58,11 @@ impl Task {
     fn new(work: Work) -> Self {
         Self { work, started: Moment::default(), since: None, burial: None }
     }
+
+    /// Whether it waits for its key's quota, and for nothing else.
+    const fn is_slowed(&self) -> bool {
+        self.since.is_none() && self.burial.is_none()
+    }
 }
 
 enum Head {
@@ -73,10 +81,18 @@ struct Lane {
     queue: VecDeque<Work>,
 }
 
+/// How runs of one key are handled.
+pub(crate) struct Runs {
+    pub(crate) records_max: usize,
+    pub(crate) make: Box<dyn Fn(Vec<Record>) -> RunJob + Send>,
+}
+
 struct Local {
     shared: Arc<Assignment>,
     running_count: usize,
     is_revoked: bool,
+    /// Where records over their key's quota go, once that was asked.
+    outlet: Option<Option<Arc<Target>>>,
 }
 
 pub(crate) struct Shard<M, F> {
@@ -94,6 +110,12 @@ pub(crate) struct Shard<M, F> {
     stopwatch: Stopwatch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
+    /// Of keys with a quota.
+    accounts: Option<Accounts>,
+    aside: Lines,
+    runs: Option<Runs>,
+    /// Lanes whose first records wait for the rest of their batch, so that they make a run.
+    fresh: Vec<u64>,
 }
 
 impl<M, F> Shard<M, F>
@@ -107,6 +129,7 @@ where
         seed: u64,
         stopwatch: Stopwatch,
         make: M,
+        runs: Option<Runs>,
     ) -> Self {
         Self {
             terms,
@@ -123,6 +146,10 @@ where
             stopwatch,
             messages: Vec::new(),
             spare: None,
+            accounts: None,
+            aside: Lines::default(),
+            runs,
+            fresh: Vec::new(),
         }
     }
 
@@ -141,6 +168,9 @@ where
                 break Poll::Ready(());
             }
             self.fire_timers(context);
+            if !self.aside.is_empty() {
+                self.write_aside(context);
+            }
             while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(context) {
                 self.ended(ended, context);
                 ends_left -= 1;
@@ -173,16 +203,23 @@ where
         for message in messages.drain(..) {
             match message {
                 Message::Begin(shared) => {
-                    let local = Local { shared, running_count: 0, is_revoked: false };
+                    let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
                 Message::Batch { assignment, works } => {
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.tick(Instant::now());
+                    }
                     for work in works {
                         self.arrive(assignment, work, context);
+                    }
+                    for number in std::mem::take(&mut self.fresh) {
+                        self.go_on(assignment, number, None, context);
                     }
                 }
                 Message::Revoke(id) => self.revoke(id),
                 Message::Cancel(id) => self.cancel(id),
+                Message::Quota(quota) => self.set_quota(quota),
                 Message::Close => return true,
             }
         }
@@ -191,16 +228,107 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
             self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
-        let task = Task::new(work);
-        if let Some(head) = self.attempt(assignment, task, context) {
+        if self.runs.is_some() {
+            self.lanes
+                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+            self.fresh.push(number);
+        } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
+    }
+
+    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
+    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
+        let Some(accounts) = &mut self.accounts else { return Some(work) };
+        if accounts.quota().action == OverQuota::SlowDown
+            || work.record.key.is_none()
+            || accounts.pass(work.lane).is_ok()
+        {
+            return Some(work);
+        }
+        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
+        let (quota, terms) = (accounts.quota(), &self.terms);
+        let outlet = local.outlet.get_or_insert_with(|| {
+            let topic = &local.shared.place.topic;
+            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
+        });
+        let Some(target) = outlet else { return Some(work) };
+        self.aside.add(&local.shared, work, Arc::clone(target));
+        None
+    }
+
+    fn write_aside(&mut self, context: &mut Context<'_>) {
+        for id in self.aside.poll(context, &mut self.counts, &mut self.chance) {
+            self.quiet_if_idle(id);
+        }
+    }
+
+    /// New accounts for all keys; what waits for its quota goes on.
+    fn set_quota(&mut self, quota: Option<Quota>) {
+        self.accounts = quota.map(Accounts::new);
+        self.assignments.values_mut().for_each(|local| local.outlet = None);
+        let now = Instant::now();
+        for (number, lane) in &self.lanes {
+            if let Head::Waiting(timer, task) = &lane.head
+                && task.is_slowed()
+            {
+                self.timers.push(Reverse((now, *timer, *number)));
+            }
+        }
+    }
+
+    /// Makes the first attempt at a record, when its key's quota says so.
+    fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
+        if let Some(accounts) = &mut self.accounts
+            && accounts.quota().action == OverQuota::SlowDown
+            && work.record.key.is_some()
+        {
+            let now = Instant::now();
+            accounts.tick(now);
+            if let Some(wait) = accounts.reserve(work.lane) {
+                self.counts.slowed += 1;
+                return Some(self.wait(Task::new(work), now + wait));
+            }
+        }
+        let rest = self.run_behind(work.lane);
+        if rest.is_empty() {
+            return self.attempt(assignment, Task::new(work), context);
+        }
+        let runs = self.runs.as_ref()?;
+        let lane = work.lane;
+        let records = std::iter::once(&work).chain(&rest).map(|work| work.record.clone()).collect();
+        let job = (runs.make)(records);
+        std::iter::once(&work).chain(&rest).for_each(|work| self.stopwatch.delivered(&work.record));
+        let mut task = Task::new(work);
+        task.started = self.stopwatch.now();
+        self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
+        Some(Head::Running)
+    }
+
+    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go.
+    fn run_behind(&mut self, number: u64) -> Vec<Work> {
+        let mut rest = Vec::new();
+        let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
+        while rest.len() + 1 < runs.records_max
+            && let Some(next) = lane.queue.front()
+        {
+            if let Some(accounts) = &mut self.accounts
+                && accounts.quota().action == OverQuota::SlowDown
+                && next.record.key.is_some()
+                && accounts.pass(number).is_err()
+            {
+                break;
+            }
+            rest.extend(lane.queue.pop_front());
+        }
+        rest
     }
 
     /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
@@ -256,7 +384,7 @@ where
         local.running_count -= 1;
         if local.is_revoked {
             // What is not done now comes again to the next owner.
-            if matches!(end, End::Outcome(Outcome::Done | Outcome::Skip(_)) | End::Buried(Ok(()))) {
+            if let Some(end) = end.done() {
                 self.settle(assignment, task, end);
             }
             self.lanes.remove(&number);
@@ -275,7 +403,7 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.attempt(assignment, Task::new(work), context);
+            head = self.begin(assignment, work, context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -297,6 +425,7 @@ where
                 self.counts.dead_letters += 1;
                 return self.finish(assignment, task);
             }
+            End::Run(outcomes, rest) => return self.settle_run(assignment, task, outcomes, rest),
             End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
@@ -326,9 +455,37 @@ where
         self.note(assignment, &task, now, &reason);
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
         self.stopwatch.took(Stage::RetryWait, wait);
         Some(self.wait(task, deadline::after(now, wait)))
+    }
+
+    /// Settles a run up to its first record that is not done. What is behind that waits in the lane again.
+    fn settle_run(
+        &mut self,
+        assignment: u64,
+        first: Task,
+        outcomes: Vec<Outcome>,
+        rest: Vec<Work>,
+    ) -> Option<Head> {
+        let number = first.work.lane;
+        let mut outcomes = outcomes.into_iter().take(rest.len() + 1);
+        let outcome = outcomes.next();
+        let outcome = outcome.unwrap_or_else(|| Outcome::failed("its handler gave a run no outcome"));
+        let mut head = self.settle(assignment, first, End::Outcome(outcome));
+        let mut rest = VecDeque::from(rest);
+        while head.is_none()
+            && let Some(outcome) = outcomes.next()
+            && let Some(work) = rest.pop_front()
+        {
+            head = self.settle(assignment, Task::new(work), End::Outcome(outcome));
+        }
+        self.counts.repeated += outcomes.len() as u64;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            rest.append(&mut lane.queue);
+            lane.queue = rest;
+        }
+        head
     }
 
     fn finish(&self, assignment: u64, task: Task) -> Option<Head> {
@@ -433,6 +590,7 @@ where
             lane.queue.retain(|_| lane.assignment != id);
             lane.assignment != id || matches!(lane.head, Head::Running)
         });
+        self.aside.revoke(id);
         self.quiet_if_idle(id);
     }
 
@@ -445,11 +603,13 @@ where
         let running = std::mem::take(&mut self.running);
         self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
         self.lanes.retain(|_, lane| lane.assignment != id);
+        self.counts.cancelled += u64::from(self.aside.cancel(id));
         self.quiet_if_idle(id);
     }
 
     fn quiet_if_idle(&mut self, id: u64) {
         if self.assignments.get(&id).is_some_and(|local| local.is_revoked && local.running_count == 0)
+            && !self.aside.is_busy(id)
             && let Some(local) = self.assignments.remove(&id)
         {
             local.shared.quiet();

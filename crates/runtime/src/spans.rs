@@ -100,3 +100,12 @@ pub(crate) fn attempt<'a>(
     };
     Box::pin(handled.instrument(span))
 }
+
+/// One call for a run of one key: a span for each record, and the call in the first one.
+pub(crate) async fn run(spans: &dyn Spans, handler: &impl Handler, records: Vec<Record>) -> Vec<Outcome> {
+    let of_each: Vec<Span> = records.iter().map(|record| spans.span(record, trace::parent(record))).collect();
+    let first = of_each.first().cloned().unwrap_or_else(Span::none);
+    let outcomes = handler.handle_run(records).instrument(first).await;
+    of_each.iter().zip(&outcomes).for_each(|(span, outcome)| spans.ended(span, outcome));
+    outcomes
+}

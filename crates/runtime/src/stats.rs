@@ -31,16 +31,24 @@ pub struct Counts {
     pub commits: u64,
     /// Commits that failed, counted by partition.
     pub commits_failed: u64,
+    /// Records over their key's quota that are durable in the shaping topic.
+    pub shaped: u64,
+    /// Records over their key's quota that could not be written there yet, by try.
+    pub shaping_failed: u64,
+    /// Records over their key's quota whose key had to wait.
+    pub slowed: u64,
+    /// Records that were handled in one call behind one of their key that failed, and so come again.
+    pub repeated: u64,
 }
 
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub struct Stats {
-    counters: [AtomicU64; 13],
+    counters: [AtomicU64; 17],
 }
 
 impl Counts {
-    const fn list(self) -> [u64; 13] {
+    const fn list(self) -> [u64; 17] {
         [
             self.received,
             self.spared,
@@ -55,6 +63,10 @@ impl Counts {
             self.cancelled,
             self.commits,
             self.commits_failed,
+            self.shaped,
+            self.shaping_failed,
+            self.slowed,
+            self.repeated,
         ]
     }
 }
@@ -86,6 +98,10 @@ impl Stats {
             cancelled,
             commits,
             commits_failed,
+            shaped,
+            shaping_failed,
+            slowed,
+            repeated,
         ] = std::array::from_fn(|index| self.counters[index].load(Ordering::Relaxed));
         Counts {
             received,
@@ -101,6 +117,10 @@ impl Stats {
             cancelled,
             commits,
             commits_failed,
+            shaped,
+            shaping_failed,
+            slowed,
+            repeated,
         }
     }
 }

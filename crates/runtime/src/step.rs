@@ -2,6 +2,7 @@
 
 use crate::ending;
 use crate::log::Job;
+use crate::mailbox::Work;
 use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::shard::Task;
@@ -15,8 +16,13 @@ use weir_model::{Fault, FaultKind};
 /// A place for a handler's future on the heap, used again and again.
 pub(crate) type Room<F> = Pin<Box<Option<F>>>;
 
+/// What a handler of runs has to say.
+pub(crate) type RunJob = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
+
 enum Doing<F> {
     Handle(Room<F>),
+    /// The step's task is the first of a run; these are the others.
+    Run(RunJob, Vec<Work>),
     Bury(Job<'static, ()>),
 }
 
@@ -31,7 +37,24 @@ pub(crate) struct Step<F> {
 /// How it ended.
 pub(crate) enum End {
     Outcome(Outcome),
+    /// Of a run, and the records behind its first.
+    Run(Vec<Outcome>, Vec<Work>),
     Buried(Result<(), Fault>),
+}
+
+impl End {
+    /// What is done of it, as far as it is that from the beginning.
+    pub(crate) fn done(self) -> Option<Self> {
+        match self {
+            Self::Outcome(outcome) => outcome.is_done().then_some(Self::Outcome(outcome)),
+            Self::Buried(result) => result.is_ok().then_some(Self::Buried(result)),
+            Self::Run(mut outcomes, rest) => {
+                let count = outcomes.iter().take_while(|outcome| outcome.is_done()).count();
+                outcomes.truncate(count);
+                (count > 0).then_some(Self::Run(outcomes, rest))
+            }
+        }
+    }
 }
 
 pub(crate) struct Ended<F> {
@@ -110,6 +133,11 @@ impl<F> Step<F> {
         Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
     }
 
+    /// A run of one key, which is settled as a whole.
+    pub(crate) fn run(assignment: u64, lane: u64, first: Task, rest: Vec<Work>, job: RunJob) -> Self {
+        Self { assignment, lane, task: Some(first), doing: Some(Doing::Run(job, rest)) }
+    }
+
     pub(crate) const fn assignment(&self) -> u64 {
         self.assignment
     }
@@ -135,6 +163,11 @@ impl<F: Future<Output = Outcome>> Future for Step<F> {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(result)) => (End::Buried(result), false),
                 Err(panic) => (End::Buried(Err(writer_panicked(&*panic))), false),
+            },
+            Doing::Run(job, rest) => match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(context))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(outcomes)) => (End::Run(outcomes, std::mem::take(rest)), false),
+                Err(panic) => (End::Run(vec![panicked(&*panic)], std::mem::take(rest)), false),
             },
         };
         let room = match self.doing.take() {

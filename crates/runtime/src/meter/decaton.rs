@@ -33,10 +33,18 @@ type OfPartition = (&'static str, &'static str, fn(&PartitionHealth) -> u64);
 type Gauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 type Spent = (&'static str, &'static str, &'static [Intake]);
 
-const OF_ALL: [OfAll; 2] = [
+const OF_ALL: [OfAll; 4] = [
     ("decaton_retry_queued_tasks", "Further attempts", |counts| counts.retried),
     ("decaton_retry_queueing_failed", "Dead letters not written yet, by try", |counts| {
         counts.dead_letters_failed
+    }),
+    (
+        "decaton_shaping_queued_tasks",
+        "Records over their key's quota, durable in the shaping topic",
+        |counts| counts.shaped,
+    ),
+    ("decaton_shaping_queueing_failed", "Records that were not written there yet, by try", |counts| {
+        counts.shaping_failed
     }),
 ];
 

@@ -2,15 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod app;
 mod batch;
+mod blocking;
 mod broken;
 mod dashboard;
 mod flow;
 mod judge;
 mod lanes;
 mod new_life;
+mod quota;
 mod rebalance;
+mod refused;
 mod retry;
+mod runs;
 mod schedule;
 mod seeing;
 mod shares;

@@ -84,7 +84,7 @@ async fn marks_of_the_old_log_spare_no_record_of_the_new_one() {
     until("it has the partition", || running.health().partitions.len() == 1).await;
     log.cut("t", 0, 0, 0);
     put(&log, numbered("new", 45));
-    running.flow(Flow::default());
+    running.flow(Flow::default()).unwrap();
     until("all new ones are done", || done.lock().unwrap().len() == 94).await;
     until_committed(&log, 45).await;
     let counts = running.stop(Duration::ZERO).await.unwrap();

@@ -150,6 +150,43 @@ async fn foreign_metadata_is_no_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_of_one_group_with_different_topics_are_strangers_and_with_the_same_one_the_last_has_it() {
+    let log = MemoryLog::with_topic("t", 1);
+    log.create_topic("u", 1);
+    let judge = Judge::default();
+    let of = |topic: &str| {
+        let judge = judge.clone();
+        let handler = move |record: Record| {
+            judge.begin(&record).done();
+            async {}
+        };
+        Consumer::new(log.source("g", &[topic])).start_in_task(handler).unwrap()
+    };
+    let (first, second) = (of("t"), of("u"));
+    let (t, u) = (Place::new("t", 0), Place::new("u", 0));
+    for (round, topic) in ["t", "u", "t", "u"].into_iter().enumerate() {
+        log.put(topic, Record::new(topic, "v").with_key("k"));
+        until("it is done", || judge.done_count() == round + 1).await;
+    }
+    log.revoke("g", std::slice::from_ref(&u));
+    until("it is released", || !log.holds("g", &u)).await;
+    assert!(log.holds("g", &t));
+    log.assign("g", std::slice::from_ref(&u));
+    until("it is back", || second.health().partitions.len() == 1).await;
+    // Another one of the same topic: the first has lost it, and its end takes nothing from the others.
+    let third = of("t");
+    until("the first has nothing left", || first.health().partitions.is_empty()).await;
+    first.stop(Duration::ZERO).await.unwrap();
+    for (round, topic) in ["t", "u"].into_iter().enumerate() {
+        log.put(topic, Record::new(topic, "v").with_key("k"));
+        until("it is done", || judge.done_count() == 5 + round).await;
+    }
+    second.stop(Duration::ZERO).await.unwrap();
+    third.stop(Duration::ZERO).await.unwrap();
+    assert_eq!(judge.wrong(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_that_fails_comes_again() {
     let log = MemoryLog::with_topic("t", 1);
     fill(&log, 10, 10);

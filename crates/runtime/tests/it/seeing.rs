@@ -231,12 +231,12 @@ async fn parallel_consumer_484_whatever_keeps_a_partition_from_moving_is_named()
         "{text}"
     );
 
-    running.flow(Flow { rate: Some(0), ..Flow::default() });
+    running.flow(Flow { rate: Some(0), ..Flow::default() }).unwrap();
     let (intake, complaints, _) = told().await;
     assert_eq!(intake, Intake::Throttled);
     assert!(complaints[0].ends_with("the rate is used up"), "{complaints:?}");
 
-    running.flow(Flow::default());
+    running.flow(Flow::default()).unwrap();
     let (intake, complaints, text) = told().await;
     assert_eq!(intake, Intake::WindowFull);
     assert!(complaints[0].starts_with("t/0 has waited for offset 500 for "), "{complaints:?}");

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 use weir_model::TopicName;
 use weir_runtime::consumer::Consumer;
 use weir_runtime::dead_letter::DeadLetters;
+use weir_runtime::handler::Handler;
 use weir_runtime::outcome::Outcome;
 use weir_runtime::record::{Header, Record};
 use weir_runtime::spans;
@@ -147,4 +148,49 @@ async fn a_service_makes_its_own_spans_and_an_attempt_that_panics_or_is_dropped_
         lines.with("close").iter().map(|line| line["span"]["attempt"].as_i64().unwrap()).collect();
     assert_eq!(closed, [1, 2]);
     assert_eq!(*seen.lock().unwrap(), [Some(TRACEPARENT.to_owned()), Some(TRACEPARENT.to_owned())]);
+}
+
+/// Takes up to eight of a key at once, and does them all but the last.
+struct InRuns;
+
+impl Handler for InRuns {
+    async fn handle(&self, _: Record) -> Outcome {
+        Outcome::Done
+    }
+
+    fn run_max(&self) -> usize {
+        8
+    }
+
+    async fn handle_run(&self, records: Vec<Record>) -> Vec<Outcome> {
+        tracing::info!(count = records.len(), "a run");
+        let mut outcomes = vec![Outcome::Done; records.len() - 1];
+        outcomes.push(Outcome::failed("the last"));
+        outcomes
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_record_of_a_run_has_its_span_and_the_call_is_in_the_first() {
+    let (lines, _guard) = Lines::follow();
+    let log = MemoryLog::with_topic("t", 1);
+    (0..3).for_each(|_| {
+        log.put("t", traced());
+    });
+    let running = Consumer::new(log.source("g", &["t"])).spans(spans::plain).start_in_task(InRuns).unwrap();
+    until("all are committed", || log.committed("g", "t", 0).is_some_and(|(offset, _)| offset == 3)).await;
+    running.stop(Duration::ZERO).await.unwrap();
+    let call = lines.with("a run").remove(0);
+    assert_eq!((&call["fields"]["count"], &call["span"]["offset"]), (&3.into(), &0.into()), "{call}");
+    let mut ends: Vec<(i64, i64, String)> = lines
+        .with("close")
+        .iter()
+        .map(|line| {
+            let number = |name: &str| line["span"][name].as_i64().unwrap();
+            (number("offset"), number("attempt"), line["span"]["outcome"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    ends.sort();
+    let expected = [(0, 1, "done"), (1, 1, "done"), (2, 1, "failed"), (2, 2, "done")];
+    assert_eq!(ends, expected.map(|(offset, attempt, word)| (offset, attempt, word.to_owned())));
 }
