@@ -18,6 +18,7 @@ use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
+use crate::retry_topic::RetryTopic;
 use crate::shaping::Shaping;
 use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
@@ -48,9 +49,11 @@ pub struct Consumer {
     commit_every: Duration,
     drain_max: Duration,
     metadata_bytes_max: usize,
+    is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
     shaping: Option<Shaping>,
+    retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
     spans: Option<Arc<dyn Spans>>,
@@ -70,9 +73,11 @@ impl Consumer {
             commit_every: Duration::from_secs(1),
             drain_max: Duration::from_secs(1),
             metadata_bytes_max: TEXT_BYTES_MAX,
+            is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
             shaping: None,
+            retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
             spans: None,
@@ -128,6 +133,16 @@ impl Consumer {
         self
     }
 
+    /// The group was Parallel Consumer's: what its commits say is done past them is not handled again.
+    ///
+    /// Not by default, because its short forms have no mark that other metadata could not have by chance, and what is
+    /// wrongly read as done would be lost.
+    #[must_use]
+    pub const fn after_parallel_consumer(mut self) -> Self {
+        self.is_after_parallel_consumer = true;
+        self
+    }
+
     /// What happens to records that fail.
     #[must_use]
     pub const fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -146,6 +161,14 @@ impl Consumer {
     #[must_use]
     pub fn shaping(mut self, shaping: Shaping) -> Self {
         self.shaping = Some(shaping);
+        self
+    }
+
+    /// What fails is tried again through a topic, as Decaton does, and not in place. The policy's waits, attempts and age
+    /// hold all the same; the order of a key does not.
+    #[must_use]
+    pub fn retry_topic(mut self, topic: RetryTopic) -> Self {
+        self.retry_topic = Some(topic);
         self
     }
 
@@ -297,6 +320,7 @@ impl Consumer {
             retry: self.retry,
             dead_letters: self.dead_letters,
             shaping: self.shaping,
+            retry_topic: self.retry_topic,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -346,6 +370,7 @@ impl Consumer {
             metadata_bytes_max: self.metadata_bytes_max,
             began,
             figures: Arc::clone(&figures[self.shard_count]),
+            is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
             self.source,

@@ -44,7 +44,7 @@ type Gauge = (&'static str, &'static str, fn(&Meter) -> f64);
 type PartitionGauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 type Time = (&'static str, &'static str, Stage);
 
-const COUNTERS: [Counter; 17] = [
+const COUNTERS: [Counter; 19] = [
     ("consumer_records_received", "Records that came from the log", |counts| counts.received),
     ("consumer_records_done", "Records that the handler called done", |counts| counts.done),
     ("consumer_records_skipped", "Records that the handler skipped", |counts| counts.skipped),
@@ -56,6 +56,10 @@ const COUNTERS: [Counter; 17] = [
     ("consumer_dead_letters", "Dead letters that are durable", |counts| counts.dead_letters),
     ("consumer_dead_letters_failed", "Dead letters not written yet, by try", |counts| {
         counts.dead_letters_failed
+    }),
+    ("consumer_records_requeued", "Records that are durable in the retry topic", |counts| counts.requeued),
+    ("consumer_requeues_failed", "Records not written to the retry topic yet, by try", |counts| {
+        counts.requeues_failed
     }),
     ("consumer_records_parked", "Records given up and held", |counts| counts.parked),
     ("consumer_commits", "Commits answered with yes, by partition", |counts| counts.commits),
@@ -87,7 +91,11 @@ const TIMES: [Time; 7] = [
         Stage::Delivery,
     ),
     ("consumer_retry_wait_seconds", "Waits before a further attempt, as they were set", Stage::RetryWait),
-    ("consumer_dead_letter_seconds", "One try to write a dead letter", Stage::DeadLetter),
+    (
+        "consumer_dead_letter_seconds",
+        "One try to write a dead letter, or a record to the retry topic",
+        Stage::DeadLetter,
+    ),
     ("consumer_commit_seconds", "From a commit to its answer, by partition", Stage::Commit),
     ("consumer_drain_seconds", "From the loss of partitions to their release", Stage::Drain),
 ];

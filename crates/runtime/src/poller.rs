@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
+    pub(crate) is_after_parallel_consumer: bool,
     /// What times are told from.
     pub(crate) began: Instant,
     /// Where the poller's own times are counted.
@@ -302,7 +303,12 @@ impl Poller {
 
     fn begin(&mut self, assigned: Assigned, now: Instant) {
         let base = assigned.committed.unwrap_or(0);
-        let done = offset_map::decode(base, &assigned.metadata).unwrap_or_else(|error| {
+        let decode = if self.settings.is_after_parallel_consumer {
+            offset_map::decode_either
+        } else {
+            offset_map::decode
+        };
+        let done = decode(base, &assigned.metadata).unwrap_or_else(|error| {
             tracing::warn!(place = %assigned.place, %error, "what the last owner had done past its commit is not known");
             Vec::new()
         });

@@ -49,7 +49,7 @@ pub(crate) enum Stage {
     Delivery,
     /// The wait before a further attempt.
     RetryWait,
-    /// One try to write a dead letter.
+    /// One try to write a dead letter, or a record to the retry topic.
     DeadLetter,
     /// From a commit to its answer.
     Commit,

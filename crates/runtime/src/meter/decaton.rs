@@ -34,9 +34,9 @@ type Gauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 type Spent = (&'static str, &'static str, &'static [Intake]);
 
 const OF_ALL: [OfAll; 4] = [
-    ("decaton_retry_queued_tasks", "Further attempts", |counts| counts.retried),
-    ("decaton_retry_queueing_failed", "Dead letters not written yet, by try", |counts| {
-        counts.dead_letters_failed
+    ("decaton_retry_queued_tasks", "Records that are durable in the retry topic", |counts| counts.requeued),
+    ("decaton_retry_queueing_failed", "Records not written to the retry topic yet, by try", |counts| {
+        counts.requeues_failed
     }),
     (
         "decaton_shaping_queued_tasks",

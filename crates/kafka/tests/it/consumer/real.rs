@@ -26,7 +26,7 @@ use weir_runtime::testing::judge::Judge;
 use weir_testkit::engine::kafka::Kafka;
 
 /// A handler that tells the judge, and takes the time that the value says.
-fn judged(judge: &Judge) -> impl Handler + use<> {
+pub(super) fn judged(judge: &Judge) -> impl Handler + use<> {
     let judge = judge.clone();
     move |record: Record| {
         let attempt = judge.begin(&record);
