@@ -150,6 +150,44 @@ async fn foreign_metadata_is_no_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_and_back_before_anybody_looked_goes_on() {
+    let log = MemoryLog::with_topic("t", 2);
+    fill(&log, 100, 100);
+    let judge = Judge::default();
+    let running = start(&log, &judge, Duration::from_secs(2), |offset| offset == 3);
+    until("the rest is done", || judge.done_count() == 98).await;
+    let place = Place::new("t", 0);
+    log.lose("g", std::slice::from_ref(&place));
+    log.assign("g", std::slice::from_ref(&place));
+    until("the slow ones are done", || judge.done_count() == 100).await;
+    fill(&log, 100, 100);
+    until("the next are done", || judge.done_count() == 200).await;
+    assert_eq!(running.health().partitions.len(), 2);
+    running.stop(Duration::ZERO).await.unwrap();
+    assert_eq!(verdict(&judge, &log, 2), Vec::<String>::new());
+    let committed: i64 = (0..2).map(|partition| log.committed("g", "t", partition).unwrap().0).sum();
+    assert_eq!(committed, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_partitions_that_are_drained_together_one_that_is_lost_takes_no_commit_and_no_time_from_the_others()
+ {
+    let log = MemoryLog::with_topic("t", 2);
+    fill(&log, 100, 100);
+    let judge = Judge::default();
+    let running = start(&log, &judge, Duration::from_secs(10), |offset| offset == 3);
+    until("the rest is done", || judge.done_count() == 98).await;
+    let stop = tokio::spawn(running.stop(Duration::from_secs(60)));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    log.lose("g", &[Place::new("t", 0)]);
+    let counts = stop.await.unwrap().unwrap();
+    assert_eq!((counts.cancelled, judge.done_count()), (1, 99));
+    assert_eq!(log.committed("g", "t", 0), None);
+    let of_other = log.records("t").iter().filter(|record| record.partition == 1).count();
+    assert_eq!(log.committed("g", "t", 1).map(|(offset, _)| offset), i64::try_from(of_other).ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn members_of_one_group_with_different_topics_are_strangers_and_with_the_same_one_the_last_has_it() {
     let log = MemoryLog::with_topic("t", 1);
     log.create_topic("u", 1);
