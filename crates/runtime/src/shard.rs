@@ -19,6 +19,7 @@ use crate::retry_topic::RetryTopic;
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
+use crate::stopwatch::{Moment, Stage, Stopwatch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -49,6 +50,8 @@ pub(crate) struct Terms {
 /// A record, and how it has fared.
 pub(crate) struct Task {
     pub(crate) work: Work,
+    /// When its attempt, or the writing of its dead letter, began.
+    started: Moment,
     /// Its first failure.
     since: Option<Instant>,
     /// What is to be written instead of another attempt, and how often that was tried.
@@ -66,8 +69,8 @@ enum Errand {
 }
 
 impl Task {
-    const fn new(work: Work) -> Self {
-        Self { work, since: None, errand: None, is_slowed: false }
+    fn new(work: Work) -> Self {
+        Self { work, started: Moment::default(), since: None, errand: None, is_slowed: false }
     }
 }
 
@@ -113,6 +116,7 @@ pub(crate) struct Shard<M, F> {
     sleep: Pin<Box<Sleep>>,
     chance: Chance,
     counts: Counts,
+    stopwatch: Stopwatch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
     /// Of keys with a quota.
@@ -132,6 +136,7 @@ where
         terms: Arc<Terms>,
         mailbox: Arc<Mailbox>,
         seed: u64,
+        stopwatch: Stopwatch,
         make: M,
         runs: Option<Runs>,
     ) -> Self {
@@ -147,6 +152,7 @@ where
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             chance: Chance::new(seed),
             counts: Counts::default(),
+            stopwatch,
             messages: Vec::new(),
             spare: None,
             accounts: None,
@@ -165,6 +171,7 @@ where
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
+        self.stopwatch.begin_turn();
         let polled = loop {
             if self.read_mail(context) {
                 break Poll::Ready(());
@@ -193,6 +200,8 @@ where
             }
         };
         self.terms.stats.add(&mut self.counts);
+        let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
+        self.stopwatch.end_turn(self.lanes.len(), self.running.len(), longest);
         polled
     }
 
@@ -239,6 +248,7 @@ where
         let overtakes = false;
         if let Some(lane) = self.lanes.get_mut(&number).filter(|_| !overtakes) {
             lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
         if self.runs.is_some() {
@@ -328,6 +338,8 @@ where
         let lane = task.work.lane;
         let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
+        std::iter::once(&task.work).chain(&rest).for_each(|work| self.stopwatch.delivered(&work.record));
+        task.started = self.stopwatch.now();
         self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
     }
@@ -356,8 +368,9 @@ where
     }
 
     /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
-    fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
+    fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
+        task.started = self.stopwatch.now();
         let (task, end) = if task.errand.is_some() {
             let terms = Arc::clone(&self.terms);
             let write = |task: &Task| {
@@ -374,13 +387,18 @@ where
             self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
+            if task.work.record.attempt == 1 {
+                self.stopwatch.delivered(&task.work.record);
+            }
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
             match step::start(room, &self.make, task.work.record.clone(), context) {
                 Ok((outcome, room)) => {
                     self.spare = room;
+                    self.stopwatch.ended_at_once();
                     (task, outcome)
                 }
                 Err(room) => {
+                    self.stopwatch.event();
                     self.run_step(assignment, Step::handle(assignment, lane, task, room));
                     return Some(Head::Running);
                 }
@@ -402,6 +420,9 @@ where
         if self.spare.is_none() {
             self.spare = room;
         }
+        self.stopwatch.event();
+        let stage = if matches!(end, End::Buried(_)) { Stage::DeadLetter } else { Stage::Attempt };
+        self.stopwatch.since(stage, task.started);
         let Some(local) = self.assignments.get_mut(&assignment) else { return };
         local.running_count -= 1;
         if local.is_revoked {
@@ -472,6 +493,9 @@ where
             }
             End::Outcome(Outcome::Failed(reason)) => {
                 self.counts.failed += 1;
+                if let Some(local) = self.assignments.get(&assignment) {
+                    local.shared.attempt_failed();
+                }
                 (None, reason)
             }
         };
@@ -484,6 +508,7 @@ where
         }
         self.note(assignment, &task, now, &reason);
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        self.stopwatch.took(Stage::RetryWait, wait);
         if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
             task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
             return Some(self.wait(task, now));
@@ -527,6 +552,7 @@ where
         {
             local.shared.trouble_is_over(task.work.record.offset);
         }
+        self.stopwatch.since(Stage::Completion, task.work.received);
         task.work.slot.finish();
         None
     }
