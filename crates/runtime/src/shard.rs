@@ -196,12 +196,17 @@ where
                     let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
+                Message::Batch { assignment, works } if self.is_plain() => {
+                    for work in works {
+                        self.arrive(assignment, work, context);
+                    }
+                }
                 Message::Batch { assignment, works } => {
                     if let Some(accounts) = &mut self.accounts {
                         accounts.tick(Instant::now());
                     }
                     for work in works {
-                        self.arrive(assignment, work, context);
+                        self.arrive_by_the_rules(assignment, work, context);
                     }
                     for number in std::mem::take(&mut self.fresh) {
                         self.go_on(assignment, number, None, context);
@@ -218,39 +223,52 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
-        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
             return;
         }
-        if self.runs.is_some() {
-            self.lanes
-                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+        if let Some(head) = self.attempt(assignment, Task::new(work), context) {
+            self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
+        }
+    }
+
+    /// As [`Shard::arrive`] with a quota, or runs, or both. Apart, because a record is copied for each further call that
+    /// it is given to, which is a tenth of what it costs.
+    fn arrive_by_the_rules(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        if let Some(target) = self.outlet(assignment, &work) {
+            if let Some(local) = self.assignments.get(&assignment) {
+                self.aside.add(&local.shared, work, target);
+            }
+            return;
+        }
+        let number = work.lane;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.queue.push_back(work);
+        } else if self.runs.is_some() {
+            let queue = VecDeque::from([work]);
+            self.lanes.insert(number, Lane { assignment, head: Head::Running, queue });
             self.fresh.push(number);
         } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
-    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
-    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
-        let Some(accounts) = &mut self.accounts else { return Some(work) };
-        if accounts.quota().action == OverQuota::SlowDown
-            || work.record.key.is_none()
-            || accounts.pass(work.lane).is_ok()
-        {
-            return Some(work);
-        }
-        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
-        let (quota, terms) = (accounts.quota(), &self.terms);
-        let outlet = local.outlet.get_or_insert_with(|| {
-            let topic = &local.shared.place.topic;
-            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
-        });
-        let Some(target) = outlet else { return Some(work) };
-        self.aside.add(&local.shared, work, Arc::clone(target));
-        None
+    /// Whether records are handled one by one, as they come.
+    const fn is_plain(&self) -> bool {
+        self.accounts.is_none() && self.runs.is_none()
+    }
+
+    /// Where a record goes that is over its key's quota; `None` for all others, and for those that may be handled later.
+    fn outlet(&mut self, assignment: u64, work: &Work) -> Option<Arc<Target>> {
+        let accounts = self.accounts.as_mut()?;
+        let is_over = accounts.quota().action != OverQuota::SlowDown
+            && work.record.key.is_some()
+            && accounts.pass(work.lane).is_err();
+        let local = is_over.then(|| self.assignments.get_mut(&assignment)).flatten()?;
+        let (quota, terms, topic) = (accounts.quota(), &self.terms, &local.shared.place.topic);
+        let find = || Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref());
+        local.outlet.get_or_insert_with(find).clone()
     }
 
     fn write_aside(&mut self, context: &mut Context<'_>) {
@@ -273,24 +291,16 @@ where
         }
     }
 
-    /// Makes the first attempt at a record, when its key's quota says so.
+    /// Makes the first attempt at a record, when its key's quota says so, with those behind it that make a run.
     fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
-        if let Some(accounts) = &mut self.accounts
-            && accounts.quota().action == OverQuota::SlowDown
-            && work.record.key.is_some()
-        {
-            let now = Instant::now();
-            accounts.tick(now);
-            if let Some(wait) = accounts.reserve(work.lane) {
-                self.counts.slowed += 1;
-                return Some(self.wait(Task::new(work), now + wait));
-            }
+        if let Some(wait) = self.quota_wait(&work) {
+            self.counts.slowed += 1;
+            return Some(self.wait(Task::new(work), Instant::now() + wait));
         }
         let rest = self.run_behind(work.lane);
-        if rest.is_empty() {
+        let Some(runs) = self.runs.as_ref().filter(|_| !rest.is_empty()) else {
             return self.attempt(assignment, Task::new(work), context);
-        }
-        let runs = self.runs.as_ref()?;
+        };
         let lane = work.lane;
         let records = std::iter::once(&work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
@@ -298,10 +308,22 @@ where
         Some(Head::Running)
     }
 
+    /// How long a record must wait for its key's quota, which it has used from now on.
+    fn quota_wait(&mut self, work: &Work) -> Option<Duration> {
+        let accounts = self.accounts.as_mut()?;
+        let is_exempt = accounts.quota().action != OverQuota::SlowDown || work.record.key.is_none();
+        if is_exempt {
+            return None;
+        }
+        accounts.tick(Instant::now());
+        accounts.reserve(work.lane)
+    }
+
     /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go.
     fn run_behind(&mut self, number: u64) -> Vec<Work> {
         let mut rest = Vec::new();
-        let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
+        let Some(runs) = &self.runs else { return rest };
+        let Some(lane) = self.lanes.get_mut(&number) else { return rest };
         while rest.len() + 1 < runs.records_max
             && let Some(next) = lane.queue.front()
         {
@@ -379,7 +401,11 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.begin(assignment, work, context);
+            head = if self.is_plain() {
+                self.attempt(assignment, Task::new(work), context)
+            } else {
+                self.begin(assignment, work, context)
+            };
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
