@@ -215,12 +215,17 @@ where
                     let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
+                Message::Batch { assignment, works } if self.is_plain() => {
+                    for work in works {
+                        self.arrive(assignment, work, context);
+                    }
+                }
                 Message::Batch { assignment, works } => {
                     if let Some(accounts) = &mut self.accounts {
                         accounts.tick(Instant::now());
                     }
                     for work in works {
-                        self.arrive(assignment, work, context);
+                        self.arrive_by_the_rules(assignment, work, context);
                     }
                     for number in std::mem::take(&mut self.fresh) {
                         self.go_on(assignment, number, None, context);
@@ -237,7 +242,6 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
-        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         #[cfg(test)]
         let overtakes = self.lanes.get(&number).is_some_and(|lane| {
@@ -251,33 +255,48 @@ where
             self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
-        if self.runs.is_some() {
-            self.lanes
-                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+        if let Some(head) = self.attempt(assignment, Task::new(work), context) {
+            self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
+        }
+    }
+
+    /// As [`Shard::arrive`] with a quota, runs or a retry topic. Apart, because a record is copied for each further call that
+    /// it is given to, which is a tenth of what it costs.
+    fn arrive_by_the_rules(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        if let Some(target) = self.outlet(assignment, &work) {
+            if let Some(local) = self.assignments.get(&assignment) {
+                self.aside.add(&local.shared, work, target);
+            }
+            return;
+        }
+        let number = work.lane;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
+        } else if self.runs.is_some() {
+            let queue = VecDeque::from([work]);
+            self.lanes.insert(number, Lane { assignment, head: Head::Running, queue });
             self.fresh.push(number);
         } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
-    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
-    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
-        let Some(accounts) = &mut self.accounts else { return Some(work) };
-        if accounts.quota().action == OverQuota::SlowDown
-            || work.record.key.is_none()
-            || accounts.pass(work.lane).is_ok()
-        {
-            return Some(work);
-        }
-        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
-        let (quota, terms) = (accounts.quota(), &self.terms);
-        let outlet = local.outlet.get_or_insert_with(|| {
-            let topic = &local.shared.place.topic;
-            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
-        });
-        let Some(target) = outlet else { return Some(work) };
-        self.aside.add(&local.shared, work, Arc::clone(target));
-        None
+    /// Whether records are handled one by one, as they come.
+    fn is_plain(&self) -> bool {
+        self.accounts.is_none() && self.runs.is_none() && self.terms.retry_topic.is_none()
+    }
+
+    /// Where a record goes that is over its key's quota; `None` for all others, and for those that may be handled later.
+    fn outlet(&mut self, assignment: u64, work: &Work) -> Option<Arc<Target>> {
+        let accounts = self.accounts.as_mut()?;
+        let is_over = accounts.quota().action != OverQuota::SlowDown
+            && work.record.key.is_some()
+            && accounts.pass(work.lane).is_err();
+        let local = is_over.then(|| self.assignments.get_mut(&assignment)).flatten()?;
+        let (quota, terms, topic) = (accounts.quota(), &self.terms, &local.shared.place.topic);
+        let find = || Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref());
+        local.outlet.get_or_insert_with(find).clone()
     }
 
     fn write_aside(&mut self, context: &mut Context<'_>) {
@@ -318,17 +337,10 @@ where
                 }
             }
         }
-        if let Some(accounts) = &mut self.accounts
-            && accounts.quota().action == OverQuota::SlowDown
-            && task.work.record.key.is_some()
-        {
-            let now = Instant::now();
-            accounts.tick(now);
-            if let Some(wait) = accounts.reserve(task.work.lane) {
-                self.counts.slowed += 1;
-                task.is_slowed = true;
-                return Some(self.wait(task, now + wait));
-            }
+        if let Some(wait) = self.quota_wait(&task.work) {
+            self.counts.slowed += 1;
+            task.is_slowed = true;
+            return Some(self.wait(task, Instant::now() + wait));
         }
         let rest = self.run_behind(task.work.lane);
         if rest.is_empty() {
@@ -342,6 +354,17 @@ where
         task.started = self.stopwatch.now();
         self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
+    }
+
+    /// How long a record must wait for its key's quota, which it has used from now on.
+    fn quota_wait(&mut self, work: &Work) -> Option<Duration> {
+        let accounts = self.accounts.as_mut()?;
+        let is_exempt = accounts.quota().action != OverQuota::SlowDown || work.record.key.is_none();
+        if is_exempt {
+            return None;
+        }
+        accounts.tick(Instant::now());
+        accounts.reserve(work.lane)
     }
 
     /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go. With
@@ -446,7 +469,11 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.begin(assignment, work, context);
+            head = if self.is_plain() {
+                self.attempt(assignment, Task::new(work), context)
+            } else {
+                self.begin(assignment, work, context)
+            };
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
