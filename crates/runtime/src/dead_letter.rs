@@ -6,7 +6,6 @@
 use crate::log::{HeaderSpan, LogWriter, RecordBatch, RecordSpan};
 use crate::record::Record;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use weir_model::TopicName;
 
@@ -43,18 +42,35 @@ impl DeadLetters {
         Self { writer, topic, group: group.to_owned() }
     }
 
-    /// Writes one; resolves when it is durable.
-    pub(crate) fn write(&self, record: &Record, cause: &str) -> crate::log::Job<'static, ()> {
-        self.writer.append(self.letter(record, cause))
+    pub(crate) fn topic(&self) -> &str {
+        self.topic.as_str()
     }
 
-    fn letter(&self, record: &Record, cause: &str) -> RecordBatch {
+    /// Writes one; resolves when it is durable.
+    pub(crate) fn write(&self, record: &Record, cause: &str) -> crate::log::Job<'static, ()> {
+        self.write_all(std::iter::once(record), cause)
+    }
+
+    /// Writes several, in order; resolves when all are durable.
+    pub(crate) fn write_all<'a>(
+        &self,
+        records: impl Iterator<Item = &'a Record>,
+        cause: &str,
+    ) -> crate::log::Job<'static, ()> {
         let mut batch = RecordBatch { topics: vec![self.topic.clone()], ..RecordBatch::default() };
-        let key = put_or_none(&mut batch.arena, record.key.as_deref());
-        let value = put_or_none(&mut batch.arena, record.value.as_deref());
+        records.for_each(|record| self.letter(record, cause, &mut batch));
+        self.writer.append(batch)
+    }
+
+    fn letter(&self, record: &Record, cause: &str, batch: &mut RecordBatch) {
+        let key = batch.put_optional(record.key.as_deref());
+        let value = batch.put_optional(record.value.as_deref());
+        let count =
+            |batch: &RecordBatch| u32::try_from(batch.headers.len()).expect("fewer headers than 4 Gi");
+        let first = count(batch);
         // A letter that failed again after it was put back tells its last story only.
         for header in record.headers().iter().filter(|header| !is_ours(&header.name)) {
-            let value = put_or_none(&mut batch.arena, header.value.as_deref());
+            let value = batch.put_optional(header.value.as_deref());
             batch.headers.push(HeaderSpan { name: header.name.to_string().into(), value });
         }
         let cause = cut(cause, CAUSE_BYTES_MAX);
@@ -65,13 +81,12 @@ impl DeadLetters {
             (PLACE, place.as_str()),
             (GROUP, self.group.as_str()),
         ] {
-            let value = put(&mut batch.arena, text.as_bytes());
+            let value = batch.put(text.as_bytes());
             batch.headers.push(HeaderSpan { name: name.into(), value });
         }
-        let headers = 0..u32::try_from(batch.headers.len()).expect("fewer headers than 4 Gi");
+        let headers = first..count(batch);
         let timestamp_ms = record.timestamp_ms;
         batch.records.push(RecordSpan { topic: 0, key, value, headers, timestamp_ms });
-        batch
     }
 }
 
@@ -79,17 +94,6 @@ impl DeadLetters {
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     [CAUSE, ATTEMPTS, PLACE, GROUP].contains(&name)
-}
-
-fn put(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<u32> {
-    let end = |arena: &Vec<u8>| u32::try_from(arena.len()).expect("one record is below 4 GiB");
-    let start = end(arena);
-    arena.extend_from_slice(bytes);
-    start..end(arena)
-}
-
-fn put_or_none(arena: &mut Vec<u8>, bytes: Option<&[u8]>) -> Range<u32> {
-    bytes.map_or(RecordBatch::NONE, |bytes| put(arena, bytes))
 }
 
 /// The longest beginning of a text that is no longer than `bytes_max`.
@@ -115,7 +119,12 @@ mod tests {
         };
         record.headers =
             Some([header("trace", Some("1")), header("empty", None), header(CAUSE, Some("old"))].into());
-        let batch = letters.letter(&record, &"é".repeat(1500));
+        let letter = |record: &Record, cause: &str| {
+            let mut batch = RecordBatch::default();
+            letters.letter(record, cause, &mut batch);
+            batch
+        };
+        let batch = letter(&record, &"é".repeat(1500));
         let span = &batch.records[0];
         assert_eq!((batch.bytes(&span.key), batch.bytes(&span.value)), (&b"k"[..], &b"v"[..]));
         assert_eq!(span.timestamp_ms, 12);
@@ -128,7 +137,7 @@ mod tests {
         assert_eq!(headers[4], (PLACE, Some(&b"t/3/77"[..])));
         assert_eq!(headers[5..], [(GROUP, Some(&b"g"[..]))]);
         (record.key, record.value) = (None, None);
-        let batch = letters.letter(&record, "");
+        let batch = letter(&record, "");
         let span = &batch.records[0];
         assert_eq!((batch.optional(&span.key), batch.optional(&span.value)), (None, None));
     }

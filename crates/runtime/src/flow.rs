@@ -1,9 +1,11 @@
 //! How much is taken from the log: all of it can be changed at run time, without draining anything.
 
+use crate::quota::{OverQuota, Quota};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::time::Instant;
+use weir_model::{Fault, FaultKind};
 
 /// What may be taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,9 +18,40 @@ pub struct Flow {
     pub rate: Option<u32>,
     /// Keys whose records are finished without being handled, and counted.
     pub ignored_keys: Arc<HashSet<Bytes>>,
+    /// What one key may take; `None` is no limit. A change opens new accounts: what waited for its quota goes on at once.
+    pub key_quota: Option<Quota>,
+}
+
+/// Where a consumer can put records aside.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Means {
+    pub(crate) has_shaping: bool,
+    pub(crate) has_dead_letters: bool,
 }
 
 impl Flow {
+    /// Whether this may hold for a consumer with these means.
+    pub(crate) fn check(&self, means: Means) -> Result<(), Fault> {
+        let wrong = |field: &str, why: &'static str| {
+            Err(Fault::new(FaultKind::Config, "W-CONFIG", "set the flow", field).caused_by(why))
+        };
+        let Some(quota) = &self.key_quota else { return Ok(()) };
+        if quota.rate == 0 {
+            return wrong("key-quota", "0 would hold every key for ever; leave it out for no limit");
+        }
+        match quota.action {
+            OverQuota::Shape if !means.has_shaping => wrong(
+                "key-quota-action",
+                "there is no way to the shaping topic; say which with shaping() when the consumer starts",
+            ),
+            OverQuota::DeadLetter if !means.has_dead_letters => wrong(
+                "key-quota-action",
+                "there is no place for dead letters; say where with dead_letters() when the consumer starts",
+            ),
+            OverQuota::Shape | OverQuota::DeadLetter | OverQuota::SlowDown => Ok(()),
+        }
+    }
+
     pub(crate) fn ignores(&self, key: Option<&Bytes>) -> bool {
         !self.ignored_keys.is_empty() && key.is_some_and(|key| self.ignored_keys.contains(key))
     }

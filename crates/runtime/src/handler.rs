@@ -25,6 +25,31 @@ use std::future::Future;
 pub trait Handler: Send + Sync + 'static {
     /// Handles one attempt at one record.
     fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send;
+
+    /// How many waiting records of one key [`Handler::handle_run`] is given at once. One, and that is not called.
+    fn run_max(&self) -> usize {
+        1
+    }
+
+    /// Handles a run: records of one key, in their order, at least two. Retries, and what does not wait behind another,
+    /// come to [`Handler::handle`] as ever.
+    ///
+    /// One outcome a record, in their order; there may be fewer, and what has none comes again with the next run. The
+    /// records count as done up to the first whose outcome is neither `Done` nor `Skip`. That one goes its way alone
+    /// (retries, dead letter, parked); those behind it come again after it, whatever their outcomes were and without
+    /// another attempt being counted: no record of a key is done before the ones in front of it.
+    fn handle_run(&self, records: Vec<Record>) -> impl Future<Output = Vec<Outcome>> + Send {
+        async move {
+            let mut outcomes = Vec::new();
+            for record in records {
+                outcomes.push(self.handle(record).await);
+                if !outcomes.last().is_some_and(Outcome::is_done) {
+                    break;
+                }
+            }
+            outcomes
+        }
+    }
 }
 
 impl<F, T> Handler for F

@@ -28,6 +28,11 @@ pub(crate) fn shard(lane: u64, shard_count: usize) -> usize {
     usize::try_from((u128::from(lane) * shard_count as u128) >> 64).expect("below the count of shards")
 }
 
+/// A number below `count`, a power of two, by the bits of a lane that do not choose its shard.
+pub(crate) fn low_bits(lane: u64, count: usize) -> usize {
+    usize::try_from(lane & (count as u64 - 1)).expect("below a number of elements")
+}
+
 /// Lanes are hashes already.
 #[derive(Debug, Default)]
 pub(crate) struct AsIs(u64);

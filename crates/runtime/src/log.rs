@@ -67,6 +67,25 @@ impl RecordBatch {
     /// The range of a key, value or header value that is not there, which the log tells from an empty one.
     pub const NONE: Range<u32> = u32::MAX..u32::MAX;
 
+    /// Adds bytes to the arena; their range.
+    ///
+    /// # Panics
+    /// When the arena would pass 4 GiB: whoever fills a batch has bounds far below that.
+    pub fn put(&mut self, bytes: &[u8]) -> Range<u32> {
+        let end = |arena: &Vec<u8>| u32::try_from(arena.len()).expect("a batch is below 4 GiB");
+        let start = end(&self.arena);
+        self.arena.extend_from_slice(bytes);
+        start..end(&self.arena)
+    }
+
+    /// As [`RecordBatch::put`], with [`RecordBatch::NONE`] for what is not there.
+    ///
+    /// # Panics
+    /// As [`RecordBatch::put`].
+    pub fn put_optional(&mut self, bytes: Option<&[u8]>) -> Range<u32> {
+        bytes.map_or(Self::NONE, |bytes| self.put(bytes))
+    }
+
     /// Bytes of a range of the arena; `None` for [`RecordBatch::NONE`].
     ///
     /// # Panics

@@ -3,6 +3,7 @@
 //! Bounded by what feeds it: records by the windows and the byte budget, the rest by partitions.
 
 use crate::assignment::Assignment;
+use crate::quota::Quota;
 use crate::record::Record;
 use crate::window::Slot;
 use futures::task::AtomicWaker;
@@ -28,6 +29,8 @@ pub(crate) enum Message {
     Revoke(u64),
     /// Drop what runs, too.
     Cancel(u64),
+    /// What a key may take from now on.
+    Quota(Option<Quota>),
     /// The end.
     Close,
 }

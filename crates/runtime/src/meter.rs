@@ -27,7 +27,7 @@ struct Partition {
 type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 type Gauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 
-const COUNTERS: [Counter; 13] = [
+const COUNTERS: [Counter; 19] = [
     ("consumer_records_received", "Records that came from the log", |counts| counts.received),
     ("consumer_records_done", "Records that the handler called done", |counts| counts.done),
     ("consumer_records_skipped", "Records that the handler skipped", |counts| counts.skipped),
@@ -40,9 +40,25 @@ const COUNTERS: [Counter; 13] = [
     ("consumer_dead_letters_failed", "Dead letters not written yet, by try", |counts| {
         counts.dead_letters_failed
     }),
+    ("consumer_records_requeued", "Records that are durable in the retry topic", |counts| counts.requeued),
+    ("consumer_requeues_failed", "Records not written to the retry topic yet, by try", |counts| {
+        counts.requeues_failed
+    }),
     ("consumer_records_parked", "Records given up and held", |counts| counts.parked),
     ("consumer_commits", "Commits answered with yes, by partition", |counts| counts.commits),
     ("consumer_commits_failed", "Commits that failed, by partition", |counts| counts.commits_failed),
+    ("consumer_records_shaped", "Records over their key's quota, durable in the shaping topic", |counts| {
+        counts.shaped
+    }),
+    ("consumer_shaping_failed", "Records over their key's quota, not written there yet, by try", |counts| {
+        counts.shaping_failed
+    }),
+    ("consumer_records_slowed", "Records over their key's quota whose key had to wait", |counts| {
+        counts.slowed
+    }),
+    ("consumer_records_repeated", "Records that come again behind one of their key that failed", |counts| {
+        counts.repeated
+    }),
 ];
 
 const GAUGES: [Gauge; 5] = [

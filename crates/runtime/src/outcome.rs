@@ -12,7 +12,8 @@ pub enum Outcome {
     Done,
     /// The record needs nothing; counted apart from what is done.
     Skip(Cow<'static, str>),
-    /// Try again: after this time, or by the retry policy's back-off. The key waits, others go on.
+    /// Try again: after this time (a millisecond at least), or by the retry policy's back-off. The key waits, others go
+    /// on.
     Retry(Option<Duration>),
     /// Try again with this value instead, such as what is left of a bulk that succeeded in part.
     RetryWith(Bytes, Option<Duration>),
@@ -23,6 +24,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the record is finished with this: `Done` or `Skip`.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self, Self::Done | Self::Skip(_))
+    }
+
     /// Needs nothing, for this reason.
     #[must_use]
     pub fn skip(reason: impl Into<Cow<'static, str>>) -> Self {

@@ -6,13 +6,17 @@
 
 use crate::assignment::{Assignment, Trouble};
 use crate::dead_letter::DeadLetters;
+use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
+use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
+use crate::retry_topic::RetryTopic;
+use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
-use crate::step::{self, End, Ended, Step};
+use crate::step::{self, End, Ended, RunJob, Step};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -33,6 +37,8 @@ const ENDS_PER_TURN_MAX: usize = 1024;
 pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
+    pub(crate) shaping: Option<Shaping>,
+    pub(crate) retry_topic: Option<RetryTopic>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -43,8 +49,24 @@ pub(crate) struct Task {
     pub(crate) work: Work,
     /// Its first failure.
     since: Option<Instant>,
-    /// The cause that it goes to the dead letters for, and how often that was tried.
-    burial: Option<(Cow<'static, str>, u32)>,
+    /// What is to be written instead of another attempt, and how often that was tried.
+    errand: Option<(Errand, u32)>,
+    /// Whether it waits for its key's quota, and for nothing else.
+    is_slowed: bool,
+}
+
+/// What is written of a record, durable before it counts as done.
+enum Errand {
+    /// A dead letter, for this cause.
+    Bury(Cow<'static, str>),
+    /// A record for the retry topic, with the time of its next attempt, ms since 1970.
+    Requeue(i64),
+}
+
+impl Task {
+    const fn new(work: Work) -> Self {
+        Self { work, since: None, errand: None, is_slowed: false }
+    }
 }
 
 enum Head {
@@ -63,10 +85,18 @@ struct Lane {
     queue: VecDeque<Work>,
 }
 
+/// How runs of one key are handled.
+pub(crate) struct Runs {
+    pub(crate) records_max: usize,
+    pub(crate) make: Box<dyn Fn(Vec<Record>) -> RunJob + Send>,
+}
+
 struct Local {
     shared: Arc<Assignment>,
     running_count: usize,
     is_revoked: bool,
+    /// Where records over their key's quota go, once that was asked.
+    outlet: Option<Option<Arc<Target>>>,
 }
 
 pub(crate) struct Shard<M, F> {
@@ -83,6 +113,12 @@ pub(crate) struct Shard<M, F> {
     counts: Counts,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
+    /// Of keys with a quota.
+    accounts: Option<Accounts>,
+    aside: Lines,
+    runs: Option<Runs>,
+    /// Lanes whose first records wait for the rest of their batch, so that they make a run.
+    fresh: Vec<u64>,
 }
 
 impl<M, F> Shard<M, F>
@@ -90,7 +126,13 @@ where
     M: Fn(Record) -> F,
     F: Future<Output = Outcome>,
 {
-    pub(crate) fn new(terms: Arc<Terms>, mailbox: Arc<Mailbox>, seed: u64, make: M) -> Self {
+    pub(crate) fn new(
+        terms: Arc<Terms>,
+        mailbox: Arc<Mailbox>,
+        seed: u64,
+        make: M,
+        runs: Option<Runs>,
+    ) -> Self {
         Self {
             terms,
             mailbox,
@@ -105,6 +147,10 @@ where
             counts: Counts::default(),
             messages: Vec::new(),
             spare: None,
+            accounts: None,
+            aside: Lines::default(),
+            runs,
+            fresh: Vec::new(),
         }
     }
 
@@ -122,6 +168,9 @@ where
                 break Poll::Ready(());
             }
             self.fire_timers(context);
+            if !self.aside.is_empty() {
+                self.write_aside(context);
+            }
             while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(context) {
                 self.ended(ended, context);
                 ends_left -= 1;
@@ -152,16 +201,23 @@ where
         for message in messages.drain(..) {
             match message {
                 Message::Begin(shared) => {
-                    let local = Local { shared, running_count: 0, is_revoked: false };
+                    let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
                 Message::Batch { assignment, works } => {
+                    if let Some(accounts) = &mut self.accounts {
+                        accounts.tick(Instant::now());
+                    }
                     for work in works {
                         self.arrive(assignment, work, context);
+                    }
+                    for number in std::mem::take(&mut self.fresh) {
+                        self.go_on(assignment, number, None, context);
                     }
                 }
                 Message::Revoke(id) => self.revoke(id),
                 Message::Cancel(id) => self.cancel(id),
+                Message::Quota(quota) => self.set_quota(quota),
                 Message::Close => return true,
             }
         }
@@ -170,26 +226,143 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
             return;
         }
-        let task = Task { work, since: None, burial: None };
-        if let Some(head) = self.attempt(assignment, task, context) {
+        if self.runs.is_some() {
+            self.lanes
+                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+            self.fresh.push(number);
+        } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
-    /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
+    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
+    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
+        let Some(accounts) = &mut self.accounts else { return Some(work) };
+        if accounts.quota().action == OverQuota::SlowDown
+            || work.record.key.is_none()
+            || accounts.pass(work.lane).is_ok()
+        {
+            return Some(work);
+        }
+        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
+        let (quota, terms) = (accounts.quota(), &self.terms);
+        let outlet = local.outlet.get_or_insert_with(|| {
+            let topic = &local.shared.place.topic;
+            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
+        });
+        let Some(target) = outlet else { return Some(work) };
+        self.aside.add(&local.shared, work, Arc::clone(target));
+        None
+    }
+
+    fn write_aside(&mut self, context: &mut Context<'_>) {
+        for id in self.aside.poll(context, &mut self.counts, &mut self.chance) {
+            self.quiet_if_idle(id);
+        }
+    }
+
+    /// New accounts for all keys; what waits for its quota goes on.
+    fn set_quota(&mut self, quota: Option<Quota>) {
+        self.accounts = quota.map(Accounts::new);
+        self.assignments.values_mut().for_each(|local| local.outlet = None);
+        let now = Instant::now();
+        for (number, lane) in &self.lanes {
+            if let Head::Waiting(timer, task) = &lane.head
+                && task.is_slowed
+            {
+                self.timers.push(Reverse((now, *timer, *number)));
+            }
+        }
+    }
+
+    /// Makes the first attempt at a record, now or when the retry topic's header or its key's quota says so.
+    fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
+        let mut task = Task::new(work);
+        if let Some(topic) = &self.terms.retry_topic {
+            match topic.open(&mut task.work.record) {
+                Ok(opened) => {
+                    let now = Instant::now();
+                    task.since = opened.age.and_then(|age| now.checked_sub(age));
+                    if !opened.wait.is_zero() {
+                        return Some(self.wait(task, deadline::after(now, opened.wait)));
+                    }
+                }
+                Err(reason) => {
+                    let to_dead_letters = self.terms.dead_letters.is_some();
+                    return Some(self.give_up(assignment, task, reason.into(), to_dead_letters));
+                }
+            }
+        }
+        if let Some(accounts) = &mut self.accounts
+            && accounts.quota().action == OverQuota::SlowDown
+            && task.work.record.key.is_some()
+        {
+            let now = Instant::now();
+            accounts.tick(now);
+            if let Some(wait) = accounts.reserve(task.work.lane) {
+                self.counts.slowed += 1;
+                task.is_slowed = true;
+                return Some(self.wait(task, now + wait));
+            }
+        }
+        let rest = self.run_behind(task.work.lane);
+        if rest.is_empty() {
+            return self.attempt(assignment, task, context);
+        }
+        let runs = self.runs.as_ref()?;
+        let lane = task.work.lane;
+        let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
+        let job = (runs.make)(records);
+        self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
+        Some(Head::Running)
+    }
+
+    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go. With
+    /// a retry topic, whose records have times of their own, none.
+    fn run_behind(&mut self, number: u64) -> Vec<Work> {
+        let mut rest = Vec::new();
+        if self.terms.retry_topic.is_some() {
+            return rest;
+        }
+        let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
+        while rest.len() + 1 < runs.records_max
+            && let Some(next) = lane.queue.front()
+        {
+            if let Some(accounts) = &mut self.accounts
+                && accounts.quota().action == OverQuota::SlowDown
+                && next.record.key.is_some()
+                && accounts.pass(number).is_err()
+            {
+                break;
+            }
+            rest.extend(lane.queue.pop_front());
+        }
+        rest
+    }
+
+    /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
     fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
-        let (task, end) = if let Some((cause, _)) = &task.burial {
-            let Some(letters) = &self.terms.dead_letters else {
-                unreachable!("only with a place for dead letters is a record given to them");
+        let (task, end) = if task.errand.is_some() {
+            let terms = Arc::clone(&self.terms);
+            let write = |task: &Task| {
+                let record = &task.work.record;
+                match (&task.errand, &terms.dead_letters, &terms.retry_topic) {
+                    (Some((Errand::Bury(cause), _)), Some(letters), _) => letters.write(record, cause),
+                    (Some((Errand::Requeue(due_ms), _)), _, Some(topic)) => {
+                        let age = task.since.map(|since| since.elapsed()).unwrap_or_default();
+                        topic.write(record, *due_ms, age)
+                    }
+                    _ => unreachable!("only with a place for it is a record written"),
+                }
             };
-            let job = letters.write(&task.work.record, cause);
-            self.run_step(assignment, Step::bury(assignment, lane, task, job));
+            self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
@@ -224,7 +397,7 @@ where
         local.running_count -= 1;
         if local.is_revoked {
             // What is not done now comes again to the next owner.
-            if matches!(end, End::Outcome(Outcome::Done | Outcome::Skip(_)) | End::Buried(Ok(()))) {
+            if let Some(end) = end.done() {
                 self.settle(assignment, task, end);
             }
             self.lanes.remove(&number);
@@ -243,7 +416,7 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.attempt(assignment, Task { work, since: None, burial: None }, context);
+            head = self.begin(assignment, work, context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -262,10 +435,14 @@ where
                 return self.finish(assignment, task);
             }
             End::Buried(Ok(())) => {
-                self.counts.dead_letters += 1;
+                match task.errand {
+                    Some((Errand::Requeue(_), _)) => self.counts.requeued += 1,
+                    _ => self.counts.dead_letters += 1,
+                }
                 return self.finish(assignment, task);
             }
-            End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
+            End::Run(outcomes, rest) => return self.settle_run(assignment, task, outcomes, rest),
+            End::Buried(Err(fault)) => return Some(self.write_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
             }
@@ -289,10 +466,42 @@ where
             return Some(self.give_up(assignment, task, reason, to_dead_letters));
         }
         self.note(assignment, &task, now, &reason);
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
+            task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
+            return Some(self.wait(task, now));
+        }
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
-        Some(self.wait(task, now + wait))
+        Some(self.wait(task, deadline::after(now, wait)))
+    }
+
+    /// Settles a run up to its first record that is not done. What is behind that waits in the lane again.
+    fn settle_run(
+        &mut self,
+        assignment: u64,
+        first: Task,
+        outcomes: Vec<Outcome>,
+        rest: Vec<Work>,
+    ) -> Option<Head> {
+        let number = first.work.lane;
+        let mut outcomes = outcomes.into_iter().take(rest.len() + 1);
+        let outcome = outcomes.next();
+        let outcome = outcome.unwrap_or_else(|| Outcome::failed("its handler gave a run no outcome"));
+        let mut head = self.settle(assignment, first, End::Outcome(outcome));
+        let mut rest = VecDeque::from(rest);
+        while head.is_none()
+            && let Some(outcome) = outcomes.next()
+            && let Some(work) = rest.pop_front()
+        {
+            head = self.settle(assignment, Task::new(work), End::Outcome(outcome));
+        }
+        self.counts.repeated += outcomes.len() as u64;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            rest.append(&mut lane.queue);
+            lane.queue = rest;
+        }
+        head
     }
 
     fn finish(&self, assignment: u64, task: Task) -> Option<Head> {
@@ -323,7 +532,7 @@ where
         task.since.get_or_insert(now);
         self.note(assignment, &task, now, &reason);
         if to_dead_letters {
-            task.burial = Some((reason, 0));
+            task.errand = Some((Errand::Bury(reason), 0));
             // At once, by the timer: the lane's head is written like any other attempt.
             return self.wait(task, now);
         }
@@ -342,18 +551,24 @@ where
         Head::Parked(task)
     }
 
-    fn bury_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
+    fn write_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
         let now = Instant::now();
-        self.counts.dead_letters_failed += 1;
-        let reason = format!("its dead letter is not written: {}", fault.chain());
-        tracing::warn!(error = %fault.chain(), "a dead letter is not written yet; its record stays pending");
+        let what = if let Some((Errand::Requeue(_), _)) = task.errand {
+            self.counts.requeues_failed += 1;
+            "its next attempt"
+        } else {
+            self.counts.dead_letters_failed += 1;
+            "its dead letter"
+        };
+        let reason = format!("{what} is not written: {}", fault.chain());
+        tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
         self.note(assignment, &task, now, &reason);
-        let tries = task.burial.as_mut().map_or(1, |(_, tries)| {
+        let tries = task.errand.as_mut().map_or(1, |(_, tries)| {
             *tries = tries.saturating_add(1);
             *tries
         });
         let wait = RetryPolicy::default().wait(tries, &mut self.chance);
-        self.wait(task, now + wait)
+        self.wait(task, deadline::after(now, wait))
     }
 
     fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {
@@ -396,6 +611,7 @@ where
             lane.queue.retain(|_| lane.assignment != id);
             lane.assignment != id || matches!(lane.head, Head::Running)
         });
+        self.aside.revoke(id);
         self.quiet_if_idle(id);
     }
 
@@ -408,11 +624,13 @@ where
         let running = std::mem::take(&mut self.running);
         self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
         self.lanes.retain(|_, lane| lane.assignment != id);
+        self.counts.cancelled += u64::from(self.aside.cancel(id));
         self.quiet_if_idle(id);
     }
 
     fn quiet_if_idle(&mut self, id: u64) {
         if self.assignments.get(&id).is_some_and(|local| local.is_revoked && local.running_count == 0)
+            && !self.aside.is_busy(id)
             && let Some(local) = self.assignments.remove(&id)
         {
             local.shared.quiet();

@@ -23,6 +23,10 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Dead letters that could not be written yet.
     pub dead_letters_failed: u64,
+    /// Records that are durable in the retry topic.
+    pub requeued: u64,
+    /// Records that could not be written to the retry topic yet.
+    pub requeues_failed: u64,
     /// Records that were given up and are held.
     pub parked: u64,
     /// Attempts that were dropped because their partition went away and they took too long.
@@ -31,16 +35,24 @@ pub struct Counts {
     pub commits: u64,
     /// Commits that failed, counted by partition.
     pub commits_failed: u64,
+    /// Records over their key's quota that are durable in the shaping topic.
+    pub shaped: u64,
+    /// Records over their key's quota that could not be written there yet, by try.
+    pub shaping_failed: u64,
+    /// Records over their key's quota whose key had to wait.
+    pub slowed: u64,
+    /// Records that were handled in one call behind one of their key that failed, and so come again.
+    pub repeated: u64,
 }
 
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub struct Stats {
-    counters: [AtomicU64; 13],
+    counters: [AtomicU64; 19],
 }
 
 impl Counts {
-    const fn list(self) -> [u64; 13] {
+    const fn list(self) -> [u64; 19] {
         [
             self.received,
             self.spared,
@@ -51,10 +63,16 @@ impl Counts {
             self.retried,
             self.dead_letters,
             self.dead_letters_failed,
+            self.requeued,
+            self.requeues_failed,
             self.parked,
             self.cancelled,
             self.commits,
             self.commits_failed,
+            self.shaped,
+            self.shaping_failed,
+            self.slowed,
+            self.repeated,
         ]
     }
 }
@@ -82,10 +100,16 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,
             commits_failed,
+            shaped,
+            shaping_failed,
+            slowed,
+            repeated,
         ] = std::array::from_fn(|index| self.counters[index].load(Ordering::Relaxed));
         Counts {
             received,
@@ -97,10 +121,16 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,
             commits_failed,
+            shaped,
+            shaping_failed,
+            slowed,
+            repeated,
         }
     }
 }

@@ -2,10 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
+mod app;
 mod batch;
+mod blocking;
+mod broken;
+mod corpus;
 mod flow;
 mod judge;
 mod lanes;
+mod new_life;
+mod quota;
 mod rebalance;
+mod refused;
 mod retry;
+mod retry_topic;
+mod runs;
 mod schedule;
+mod shares;
+mod takeover;
