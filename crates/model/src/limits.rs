@@ -83,6 +83,21 @@ pub const PARTS_PENDING_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// window takes 130 KiB, and the names of its records at most 256 KiB.
 pub const WINDOW_RECORDS_DEFAULT: usize = 16_384;
 
+/// Largest window of one partition, in records: its offsets and bits take 136 MiB.
+pub const WINDOW_RECORDS_MAX: usize = 1 << 24;
+
+/// Most shards of a consumer: each is a task with its own lanes, and no machine has more cores.
+pub const SHARDS_MAX: usize = 1024;
+
+/// Longest time between two commits, in ms: what a kill repeats.
+pub const COMMIT_EVERY_MS_MAX: u64 = 3_600_000;
+
+/// Longest drain of a partition that is taken away, in ms: the whole group waits for it.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+
+/// Longest wait between two attempts, in ms: a week, as long as a topic keeps its records by default.
+pub const RETRY_WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
 /// Records that are taken from a partition at a time: enough to make a hand-over cheap, few enough to be fair.
 pub const FETCH_RECORDS_MAX: usize = 512;
 

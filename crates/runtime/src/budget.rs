@@ -12,7 +12,7 @@ const UNIT_BYTES: usize = 1024;
 pub struct Budget {
     shared: Arc<Shared>,
     /// Whose bytes these are, when that is counted apart.
-    part: Option<Arc<AtomicUsize>>,
+    part: Option<Arc<Tally>>,
 }
 
 #[derive(Debug)]
@@ -22,16 +22,30 @@ struct Shared {
     /// Units that are used beyond the bound: what comes back pays these first.
     owed: AtomicUsize,
     waiting: AtomicUsize,
-    /// Units of each part.
-    parts: Mutex<Vec<Arc<AtomicUsize>>>,
+    /// What each part has.
+    parts: Mutex<Vec<Arc<Tally>>>,
 }
 
 /// Bytes taken from a budget; dropping gives them back.
 #[derive(Debug)]
 pub struct Taken {
     shared: Arc<Shared>,
-    part: Option<Arc<AtomicUsize>>,
+    part: Option<Arc<Tally>>,
     units: usize,
+}
+
+/// Units of one part: in flight, and ever taken.
+#[derive(Debug, Default)]
+struct Tally {
+    used: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Tally {
+    fn add(&self, units: usize) {
+        self.used.fetch_add(units, Ordering::Relaxed);
+        self.taken.fetch_add(units, Ordering::Relaxed);
+    }
 }
 
 /// One who takes from a budget beside others, such as a partition: what is taken through it is counted apart.
@@ -71,7 +85,7 @@ impl Budget {
 
     /// One more part of it.
     pub(crate) fn part(&self) -> Part {
-        let part = Arc::new(AtomicUsize::new(0));
+        let part = Arc::new(Tally::default());
         self.shared.parts().push(Arc::clone(&part));
         Part { budget: Self { shared: Arc::clone(&self.shared), part: Some(part) } }
     }
@@ -82,7 +96,7 @@ impl Budget {
         let share = self.shared.units_max / 2 / parts.len().max(1);
         let pool = self.shared.units_max - share * parts.len();
         let used = self.used_units();
-        let within: usize = parts.iter().map(|part| part.load(Ordering::Relaxed).min(share)).sum();
+        let within: usize = parts.iter().map(|part| part.used.load(Ordering::Relaxed).min(share)).sum();
         Shares { share, pool_left: pool.saturating_sub(used.saturating_sub(within)) }
     }
 
@@ -104,7 +118,7 @@ impl Budget {
 
     fn count(&self, units: usize) {
         if let Some(part) = &self.part {
-            part.fetch_add(units, Ordering::Relaxed);
+            part.add(units);
         }
     }
 
@@ -155,8 +169,8 @@ impl Taken {
     pub fn settle(&mut self, bytes: usize) {
         let units = units_of(bytes);
         if let Some(part) = &self.part {
-            part.fetch_add(units, Ordering::Relaxed);
-            part.fetch_sub(self.units, Ordering::Relaxed);
+            part.add(units);
+            part.used.fetch_sub(self.units, Ordering::Relaxed);
         }
         if units <= self.units {
             self.shared.give_back(self.units - units);
@@ -181,7 +195,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if let Some(part) = &self.part {
-            part.fetch_sub(self.units, Ordering::Relaxed);
+            part.used.fetch_sub(self.units, Ordering::Relaxed);
         }
         self.shared.give_back(self.units);
     }
@@ -195,10 +209,15 @@ impl Part {
 
     /// Bytes in flight in this part's name.
     pub(crate) fn used_bytes(&self) -> usize {
-        self.units().load(Ordering::Relaxed) * UNIT_BYTES
+        self.tally().used.load(Ordering::Relaxed) * UNIT_BYTES
     }
 
-    fn units(&self) -> &Arc<AtomicUsize> {
+    /// Bytes that were ever taken in this part's name.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.tally().taken.load(Ordering::Relaxed).wrapping_mul(UNIT_BYTES)
+    }
+
+    fn tally(&self) -> &Arc<Tally> {
         self.budget.part.as_ref().expect("a part counts")
     }
 }
@@ -206,7 +225,7 @@ impl Part {
 impl Drop for Part {
     /// What is in flight still counts to the pool from now on.
     fn drop(&mut self) {
-        self.budget.shared.parts().retain(|part| !Arc::ptr_eq(part, self.units()));
+        self.budget.shared.parts().retain(|part| !Arc::ptr_eq(part, self.tally()));
     }
 }
 
@@ -225,7 +244,7 @@ impl Shares {
 }
 
 impl Shared {
-    fn parts(&self) -> MutexGuard<'_, Vec<Arc<AtomicUsize>>> {
+    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
         self.parts.lock().expect("no panic under this lock")
     }
 

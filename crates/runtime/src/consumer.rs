@@ -6,6 +6,7 @@
 //! running.stop(Duration::from_secs(10)).await?;
 //! ```
 
+use crate::admission::{self, Claim, Measures};
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
 use crate::ending::{self, Watch};
@@ -16,6 +17,7 @@ use crate::mailbox::Mailbox;
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
+use crate::retry_topic::RetryTopic;
 use crate::shaping::Shaping;
 use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
@@ -42,9 +44,11 @@ pub struct Consumer {
     commit_every: Duration,
     drain_max: Duration,
     metadata_bytes_max: usize,
+    is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
     shaping: Option<Shaping>,
+    retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
 }
@@ -63,9 +67,11 @@ impl Consumer {
             commit_every: Duration::from_secs(1),
             drain_max: Duration::from_secs(1),
             metadata_bytes_max: TEXT_BYTES_MAX,
+            is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
             shaping: None,
+            retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
         }
@@ -120,6 +126,16 @@ impl Consumer {
         self
     }
 
+    /// The group was Parallel Consumer's: what its commits say is done past them is not handled again.
+    ///
+    /// Not by default, because its short forms have no mark that other metadata could not have by chance, and what is
+    /// wrongly read as done would be lost.
+    #[must_use]
+    pub const fn after_parallel_consumer(mut self) -> Self {
+        self.is_after_parallel_consumer = true;
+        self
+    }
+
     /// What happens to records that fail.
     #[must_use]
     pub const fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -141,6 +157,14 @@ impl Consumer {
         self
     }
 
+    /// What fails is tried again through a topic, as Decaton does, and not in place. The policy's waits, attempts and age
+    /// hold all the same; the order of a key does not.
+    #[must_use]
+    pub fn retry_topic(mut self, topic: RetryTopic) -> Self {
+        self.retry_topic = Some(topic);
+        self
+    }
+
     /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
@@ -156,10 +180,7 @@ impl Consumer {
     }
 
     fn validate(&self) -> Result<(), Fault> {
-        let wrong = |field: &str, why: &str| {
-            Err(Fault::new(FaultKind::Config, "W-CONFIG", "start a consumer", field)
-                .caused_by(why.to_owned()))
-        };
+        let wrong = |field: &str, why: &str| Err(admission::refused(field, why));
         if self.shard_count == 0 {
             return wrong("shards", "nothing would be handled; leave it out for one a core");
         }
@@ -178,6 +199,14 @@ impl Consumer {
         if self.retry.first > self.retry.longest {
             return wrong("retry.first", "the first wait is longer than the longest");
         }
+        let measures = Measures {
+            shard_count: self.shard_count,
+            window_records: self.window_records,
+            commit_every: self.commit_every,
+            drain_max: self.drain_max,
+            retry: &self.retry,
+        };
+        measures.check()?;
         self.flow.check(self.means())
     }
 
@@ -185,13 +214,21 @@ impl Consumer {
         Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
     }
 
+    /// Refuses what the source says cannot be; otherwise the claim to its topics.
+    fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        let Some(membership) = self.source.membership() else { return Ok(None) };
+        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        Claim::new::<H>(&membership).map(Some)
+    }
+
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
     /// library's own when there is none. The poller has a thread of its own.
     ///
     /// # Errors
     /// When a setting is wrong, or the source cannot start.
-    pub async fn start(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub async fn start<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -202,7 +239,7 @@ impl Consumer {
         let (started, is_started) = oneshot::channel();
         let (ended, is_ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let start = poller.source().start(wake.clone());
+            let start = admission::open(poller.source(), wake.clone(), age_max);
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
@@ -216,7 +253,7 @@ impl Consumer {
                 }
             };
             // The shards end with the poller, and the word comes last.
-            drop(poller);
+            drop((poller, claim));
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -236,10 +273,11 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub fn start_in_task<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        poller.source().start(wake.clone())?;
+        admission::open(poller.source(), wake.clone(), age_max)?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -253,6 +291,7 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            drop((poller, claim));
             let _ = ended.send(end);
         }));
         Ok(running)
@@ -267,6 +306,7 @@ impl Consumer {
             retry: self.retry,
             dead_letters: self.dead_letters,
             shaping: self.shaping,
+            retry_topic: self.retry_topic,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -302,6 +342,7 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
             self.source,

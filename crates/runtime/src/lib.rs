@@ -6,8 +6,10 @@
 //! and [`stats`] tell how it goes; [`flow`] changes at run time how much is taken, also from a [`flow_file`]; [`testing`] needs no broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
-//! [`window`] and [`offset_map`] say which records of a partition are done.
+//! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
+//! [`parallel_consumer`] are for teams that come from elsewhere.
 
+mod admission;
 pub mod app;
 mod assignment;
 pub mod batch;
@@ -16,6 +18,7 @@ pub mod budget;
 pub mod consumer;
 pub mod dead_letter;
 mod deadline;
+pub mod decaton;
 pub mod deferred;
 pub mod drain;
 mod ending;
@@ -31,11 +34,13 @@ mod meter;
 mod mutant;
 pub mod offset_map;
 pub mod outcome;
+pub mod parallel_consumer;
 mod partition;
 mod poller;
 pub mod quota;
 pub mod record;
 pub mod retry;
+pub mod retry_topic;
 pub mod shaping;
 mod shard;
 #[cfg(test)]

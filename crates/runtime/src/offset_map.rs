@@ -4,6 +4,7 @@
 //! the committed offset. Form `b`: one bit an offset from the committed one on, lowest bit first. The shorter is
 //! written. What does not fit into the limit is left out from the end: a successor then repeats more, and loses nothing.
 
+use crate::parallel_consumer;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::ops::Range;
@@ -14,14 +15,14 @@ pub const TEXT_BYTES_MAX: usize = 4000;
 const MAGIC: &str = "w1";
 
 /// Offsets that a map may span; more is a lie or a mistake.
-const SPAN_MAX: i64 = 1 << 32;
+pub(crate) const SPAN_MAX: i64 = 1 << 32;
 
 /// Why a commit's metadata says nothing to us. The group works all the same: what it would have said is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
-    /// Written by something else, or by a later version.
-    #[error("the metadata is not ours")]
-    Foreign,
+    /// Written by something else, or by a later version; by what, if its looks tell.
+    #[error("the metadata is not ours, it is {0}")]
+    Foreign(&'static str),
     /// Ours, and damaged.
     #[error("the metadata is damaged: {0}")]
     Damaged(&'static str),
@@ -53,7 +54,8 @@ pub fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = text.strip_prefix(MAGIC).ok_or(MapError::Foreign)?;
+    let rest =
+        text.strip_prefix(MAGIC).ok_or_else(|| MapError::Foreign(parallel_consumer::writer_of(text)))?;
     let form = rest.chars().next().ok_or(MapError::Damaged("it has no form"))?;
     let body = STANDARD_NO_PAD
         .decode(rest.get(form.len_utf8()..).unwrap_or_default())
@@ -61,8 +63,17 @@ pub fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
     match form {
         'r' => read_runs(base, &body),
         'b' => read_bits(base, &body),
-        _ => Err(MapError::Foreign),
+        _ => Err(MapError::Foreign("of a later version")),
     }
+}
+
+/// As [`decode`], for a group that Parallel Consumer may have left: reads its metadata, too.
+///
+/// # Errors
+/// When it is neither's, or damaged.
+pub fn decode_either(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
+    // None of its texts begins like ours: its first byte is a letter, which base64 does not begin with a `w`.
+    if text.starts_with(MAGIC) { decode(base, text) } else { parallel_consumer::decode(base, text) }
 }
 
 /// Run lengths within the limit, and how many offsets they cover as done.
@@ -196,7 +207,7 @@ mod tests {
     fn foreign_and_damaged_metadata_is_named() {
         assert_eq!(decode(0, ""), Ok(Vec::new()));
         for foreign in ["bAAA", "AQ==", "w2rAA", "w1x", "consumer-17"] {
-            assert_eq!(decode(0, foreign), Err(MapError::Foreign), "{foreign}");
+            assert!(matches!(decode(0, foreign), Err(MapError::Foreign(_))), "{foreign}");
         }
         for damaged in ["w1", "w1r?", "w1rgA", "w1rAA", "w1r////////////////"] {
             assert!(matches!(decode(0, damaged), Err(MapError::Damaged(_))), "{damaged}");

@@ -56,11 +56,15 @@ pub(crate) struct Settings {
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
+    pub(crate) is_after_parallel_consumer: bool,
 }
 
 /// Partitions on their way out.
 struct Drain {
+    /// What is released at its end.
     places: Vec<Place>,
+    /// The assignments that it waits for.
+    ids: Vec<u64>,
     deadline: Instant,
     is_cancelled: bool,
     is_lost: bool,
@@ -76,6 +80,8 @@ pub(crate) struct Poller {
     health: Arc<Mutex<Health>>,
     partitions: Vec<Partition>,
     drains: Vec<Drain>,
+    /// What was given back to us before we were done with it: begins when that is gone.
+    returning: Vec<Assigned>,
     next_id: u64,
     first: usize,
     commit_due: Instant,
@@ -120,6 +126,7 @@ impl Poller {
             health,
             partitions: Vec::new(),
             drains: Vec::new(),
+            returning: Vec::new(),
             next_id: 1,
             first: 0,
             commit_due,
@@ -169,6 +176,7 @@ impl Poller {
         }
         self.events = events;
         let mut moved = self.drain(now);
+        self.begin_returned(now);
         let (fetched, is_held_back) = self.fetch(now);
         moved |= fetched;
         if now >= self.commit_due {
@@ -227,7 +235,8 @@ impl Poller {
     fn stop(&mut self, now: Instant, limit: Duration, is_lost: bool) {
         self.is_stopping = true;
         let all = self.partitions.iter().filter(|partition| !partition.is_leaving);
-        let all = all.map(|partition| partition.assignment.place.clone()).collect();
+        let all = all.map(|partition| partition.assignment.place.clone());
+        let all = all.chain(self.returning.iter().map(|assigned| assigned.place.clone())).collect();
         let deadline = deadline::after(now, limit);
         for drain in self.drains.iter_mut().filter(|drain| !drain.is_cancelled) {
             drain.deadline = drain.deadline.min(deadline);
@@ -243,7 +252,7 @@ impl Poller {
             }
             Event::Assigned(assigned) => {
                 for one in assigned {
-                    self.begin(one, now);
+                    self.assigned(one, now);
                 }
             }
             Event::Revoked(places) => {
@@ -284,9 +293,35 @@ impl Poller {
         }
     }
 
+    /// A partition is ours. When it was ours and we are not done with that, it was lost meanwhile.
+    fn assigned(&mut self, assigned: Assigned, now: Instant) {
+        if !self.partitions.iter().any(|partition| partition.is_at(&assigned.place)) {
+            return self.begin(assigned, now);
+        }
+        self.begin_drain(vec![assigned.place.clone()], now, true);
+        // Who had it is to end, and the place is to stay.
+        self.drains.iter_mut().for_each(|drain| drain.places.retain(|place| *place != assigned.place));
+        self.returning.push(assigned);
+    }
+
+    fn begin_returned(&mut self, now: Instant) {
+        for assigned in std::mem::take(&mut self.returning) {
+            if self.partitions.iter().any(|partition| partition.is_at(&assigned.place)) {
+                self.returning.push(assigned);
+            } else {
+                self.begin(assigned, now);
+            }
+        }
+    }
+
     fn begin(&mut self, assigned: Assigned, now: Instant) {
         let base = assigned.committed.unwrap_or(0);
-        let done = offset_map::decode(base, &assigned.metadata).unwrap_or_else(|error| {
+        let decode = if self.settings.is_after_parallel_consumer {
+            offset_map::decode_either
+        } else {
+            offset_map::decode
+        };
+        let done = decode(base, &assigned.metadata).unwrap_or_else(|error| {
             tracing::warn!(place = %assigned.place, %error, "what the last owner had done past its commit is not known");
             Vec::new()
         });
@@ -308,22 +343,23 @@ impl Poller {
     }
 
     fn begin_drain(&mut self, places: Vec<Place>, deadline: Instant, is_lost: bool) {
+        self.returning.retain(|assigned| !places.contains(&assigned.place));
+        let mut ids = Vec::new();
         for partition in &mut self.partitions {
-            if places.iter().any(|place| partition.is_at(place)) && !partition.is_leaving {
-                partition.is_leaving = true;
+            if places.iter().any(|place| partition.is_at(place)) {
                 let id = partition.assignment.id;
-                self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
+                ids.push(id);
+                if !partition.is_leaving {
+                    partition.is_leaving = true;
+                    self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
+                }
             }
         }
-        // What is lost needs no order between it and a drain that is under way: that one ends as lost, too.
-        for drain in self
-            .drains
-            .iter_mut()
-            .filter(|drain| is_lost && drain.places.iter().any(|one| places.contains(one)))
-        {
-            (drain.is_lost, drain.deadline) = (true, deadline);
+        if is_lost {
+            // The drains that wait for it go on without it.
+            self.drains.iter_mut().for_each(|drain| drain.ids.retain(|id| !ids.contains(id)));
         }
-        self.drains.push(Drain { places, deadline, is_cancelled: false, is_lost });
+        self.drains.push(Drain { places, ids, deadline, is_cancelled: false, is_lost });
     }
 
     /// Looks at the partitions on their way out; whether one drain came to its end.
@@ -337,9 +373,8 @@ impl Poller {
     }
 
     fn drain_one(&mut self, drain: &mut Drain, now: Instant) -> bool {
-        let leaving = || {
-            self.partitions.iter().filter(|partition| drain.places.iter().any(|place| partition.is_at(place)))
-        };
+        let is_of = |partition: &Partition, drain: &Drain| drain.ids.contains(&partition.assignment.id);
+        let leaving = || self.partitions.iter().filter(|partition| is_of(partition, drain));
         let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
         #[cfg(test)]
         let is_quiet = is_quiet || mutant::is(Mutant::LeavesWithoutADrain);
@@ -360,10 +395,9 @@ impl Poller {
                 "a handler does not let go of its partition; it may end after the next owner has begun"
             );
         }
-        let (mut leaving, staying) =
-            std::mem::take(&mut self.partitions).into_iter().partition::<Vec<Partition>, _>(|partition| {
-                drain.places.iter().any(|place| partition.is_at(place))
-            });
+        let (mut leaving, staying) = std::mem::take(&mut self.partitions)
+            .into_iter()
+            .partition::<Vec<Partition>, _>(|partition| is_of(partition, drain));
         self.partitions = staying;
         #[cfg(test)]
         let commits = !drain.is_lost && !mutant::is(Mutant::LeavesWithoutACommit)
@@ -427,14 +461,14 @@ impl Poller {
                 continue;
             }
             let room = room.min(rated).min(partition.records_within(left));
-            let budget = partition.part.budget();
+            let (budget, taken) = (partition.part.budget(), partition.part.taken_bytes());
             self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
             if self.records.is_empty() {
                 continue;
             }
-            let grown = partition.part.used_bytes();
-            partition.learn(self.records.len(), grown.saturating_sub(used));
-            shares.took(used, grown);
+            let taken = partition.part.taken_bytes().wrapping_sub(taken);
+            partition.learn(self.records.len(), taken);
+            shares.took(used, used + taken);
             moved = true;
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());

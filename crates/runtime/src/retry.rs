@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The shortest wait before another attempt, whatever was asked for: a record that fails at once must leave room for
+/// others. Timers are no finer.
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
+
 /// When a record has used up its attempts or its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {

@@ -14,7 +14,8 @@ use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
+use crate::retry_topic::RetryTopic;
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
@@ -39,6 +40,7 @@ pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
     pub(crate) shaping: Option<Shaping>,
+    pub(crate) retry_topic: Option<RetryTopic>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -49,18 +51,23 @@ pub(crate) struct Task {
     pub(crate) work: Work,
     /// Its first failure.
     since: Option<Instant>,
-    /// The cause that it goes to the dead letters for, and how often that was tried.
-    burial: Option<(Cow<'static, str>, u32)>,
+    /// What is to be written instead of another attempt, and how often that was tried.
+    errand: Option<(Errand, u32)>,
+    /// Whether it waits for its key's quota, and for nothing else.
+    is_slowed: bool,
+}
+
+/// What is written of a record, durable before it counts as done.
+enum Errand {
+    /// A dead letter, for this cause.
+    Bury(Cow<'static, str>),
+    /// A record for the retry topic, with the time of its next attempt, ms since 1970.
+    Requeue(i64),
 }
 
 impl Task {
     const fn new(work: Work) -> Self {
-        Self { work, since: None, burial: None }
-    }
-
-    /// Whether it waits for its key's quota, and for nothing else.
-    const fn is_slowed(&self) -> bool {
-        self.since.is_none() && self.burial.is_none()
+        Self { work, since: None, errand: None, is_slowed: false }
     }
 }
 
@@ -276,41 +283,62 @@ where
         let now = Instant::now();
         for (number, lane) in &self.lanes {
             if let Head::Waiting(timer, task) = &lane.head
-                && task.is_slowed()
+                && task.is_slowed
             {
                 self.timers.push(Reverse((now, *timer, *number)));
             }
         }
     }
 
-    /// Makes the first attempt at a record, when its key's quota says so.
+    /// Makes the first attempt at a record, now or when the retry topic's header or its key's quota says so.
     fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
+        let mut task = Task::new(work);
+        if let Some(topic) = &self.terms.retry_topic {
+            match topic.open(&mut task.work.record) {
+                Ok(opened) => {
+                    let now = Instant::now();
+                    task.since = opened.age.and_then(|age| now.checked_sub(age));
+                    if !opened.wait.is_zero() {
+                        return Some(self.wait(task, deadline::after(now, opened.wait)));
+                    }
+                }
+                Err(reason) => {
+                    let to_dead_letters = self.terms.dead_letters.is_some();
+                    return Some(self.give_up(assignment, task, reason.into(), to_dead_letters));
+                }
+            }
+        }
         if let Some(accounts) = &mut self.accounts
             && accounts.quota().action == OverQuota::SlowDown
-            && work.record.key.is_some()
+            && task.work.record.key.is_some()
         {
             let now = Instant::now();
             accounts.tick(now);
-            if let Some(wait) = accounts.reserve(work.lane) {
+            if let Some(wait) = accounts.reserve(task.work.lane) {
                 self.counts.slowed += 1;
-                return Some(self.wait(Task::new(work), now + wait));
+                task.is_slowed = true;
+                return Some(self.wait(task, now + wait));
             }
         }
-        let rest = self.run_behind(work.lane);
+        let rest = self.run_behind(task.work.lane);
         if rest.is_empty() {
-            return self.attempt(assignment, Task::new(work), context);
+            return self.attempt(assignment, task, context);
         }
         let runs = self.runs.as_ref()?;
-        let lane = work.lane;
-        let records = std::iter::once(&work).chain(&rest).map(|work| work.record.clone()).collect();
+        let lane = task.work.lane;
+        let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
-        self.run_step(assignment, Step::run(assignment, lane, Task::new(work), rest, job));
+        self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
     }
 
-    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go.
+    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go. With
+    /// a retry topic, whose records have times of their own, none.
     fn run_behind(&mut self, number: u64) -> Vec<Work> {
         let mut rest = Vec::new();
+        if self.terms.retry_topic.is_some() {
+            return rest;
+        }
         let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
         while rest.len() + 1 < runs.records_max
             && let Some(next) = lane.queue.front()
@@ -327,14 +355,21 @@ where
         rest
     }
 
-    /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
+    /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
     fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
-        let (task, end) = if task.burial.is_some() {
+        let (task, end) = if task.errand.is_some() {
             let terms = Arc::clone(&self.terms);
-            let write = |task: &Task| match (&terms.dead_letters, &task.burial) {
-                (Some(letters), Some((cause, _))) => letters.write(&task.work.record, cause),
-                _ => unreachable!("only with a place for dead letters is a record given to them"),
+            let write = |task: &Task| {
+                let record = &task.work.record;
+                match (&task.errand, &terms.dead_letters, &terms.retry_topic) {
+                    (Some((Errand::Bury(cause), _)), Some(letters), _) => letters.write(record, cause),
+                    (Some((Errand::Requeue(due_ms), _)), _, Some(topic)) => {
+                        let age = task.since.map(|since| since.elapsed()).unwrap_or_default();
+                        topic.write(record, *due_ms, age)
+                    }
+                    _ => unreachable!("only with a place for it is a record written"),
+                }
             };
             self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
@@ -417,11 +452,14 @@ where
                 return self.finish(assignment, task);
             }
             End::Buried(Ok(())) => {
-                self.counts.dead_letters += 1;
+                match task.errand {
+                    Some((Errand::Requeue(_), _)) => self.counts.requeued += 1,
+                    _ => self.counts.dead_letters += 1,
+                }
                 return self.finish(assignment, task);
             }
             End::Run(outcomes, rest) => return self.settle_run(assignment, task, outcomes, rest),
-            End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
+            End::Buried(Err(fault)) => return Some(self.write_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
             }
@@ -445,9 +483,13 @@ where
             return Some(self.give_up(assignment, task, reason, to_dead_letters));
         }
         self.note(assignment, &task, now, &reason);
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
+            task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
+            return Some(self.wait(task, now));
+        }
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
         Some(self.wait(task, deadline::after(now, wait)))
     }
 
@@ -511,7 +553,7 @@ where
         task.since.get_or_insert(now);
         self.note(assignment, &task, now, &reason);
         if to_dead_letters {
-            task.burial = Some((reason, 0));
+            task.errand = Some((Errand::Bury(reason), 0));
             // At once, by the timer: the lane's head is written like any other attempt.
             return self.wait(task, now);
         }
@@ -530,13 +572,19 @@ where
         Head::Parked(task)
     }
 
-    fn bury_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
+    fn write_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
         let now = Instant::now();
-        self.counts.dead_letters_failed += 1;
-        let reason = format!("its dead letter is not written: {}", fault.chain());
-        tracing::warn!(error = %fault.chain(), "a dead letter is not written yet; its record stays pending");
+        let what = if let Some((Errand::Requeue(_), _)) = task.errand {
+            self.counts.requeues_failed += 1;
+            "its next attempt"
+        } else {
+            self.counts.dead_letters_failed += 1;
+            "its dead letter"
+        };
+        let reason = format!("{what} is not written: {}", fault.chain());
+        tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
         self.note(assignment, &task, now, &reason);
-        let tries = task.burial.as_mut().map_or(1, |(_, tries)| {
+        let tries = task.errand.as_mut().map_or(1, |(_, tries)| {
             *tries = tries.saturating_add(1);
             *tries
         });

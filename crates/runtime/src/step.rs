@@ -145,7 +145,9 @@ impl<F> Step<F> {
 
 impl<F> Drop for Step<F> {
     fn drop(&mut self) {
-        drop_quietly(self.doing.take());
+        if let Some(doing) = self.doing.take() {
+            drop_quietly(doing);
+        }
     }
 }
 
