@@ -378,8 +378,12 @@ impl Poller {
             }
         }
         if is_lost {
-            // The drains that wait for it go on without it.
-            self.drains.iter_mut().for_each(|drain| drain.ids.retain(|id| !ids.contains(id)));
+            // The drains that wait for it go on without it, and do not give it back.
+            for drain in &mut self.drains {
+                drain.ids.retain(|id| !ids.contains(id));
+                drain.places.retain(|place| !places.contains(place));
+            }
+            self.drains.retain(|drain| !drain.places.is_empty());
         }
         self.drains.push(Drain { places, ids, began, deadline, is_cancelled: false, is_lost });
     }
