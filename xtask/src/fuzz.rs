@@ -36,7 +36,11 @@ pub(crate) fn run(arguments: &[&str]) -> Result<(), String> {
 
 /// Where the kept corpus of a target is.
 fn kept(target: &str) -> PathBuf {
-    let owner = if target == "part" { "kafka" } else { "wire" };
+    let owner = match target {
+        "part" => "kafka",
+        "offset_map" | "parallel_consumer" | "dt_meta" => "runtime",
+        _ => "wire",
+    };
     PathBuf::from("crates").join(owner).join("corpus").join(target)
 }
 

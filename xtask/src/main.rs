@@ -23,6 +23,8 @@ const HELP: &str = "cargo x TASK
   golden           records again what real HBase sends, into crates/wire/golden
   bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
                    Kafka; --sink mock|kafka|both, --out DIR for the JSON, --help for the rest
+  bench runtime    what a record costs the keyed runtime, and its peers in Rust and Java on the same records of one
+                   real Kafka; --cell, --system, --runs, --quick, --out DIR, --help for the rest
   bench source     what a real region server can send, and what Weir costs while it does
   engines ARGS     real engines for hand work: `cargo x engines up kafka hbase-2.6`, `list`, `down`;
                    `lock` writes the sums of their jars
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         ["bench", "source", rest @ ..] => machine::ensure_libraries()
             .and_then(|()| cargo(&RELEASE))
             .and_then(|()| bench("bench_source", rest)),
+        ["bench", "runtime", rest @ ..] => bench_runtime(rest),
         [] | ["help" | "--help" | "-h", ..] => {
             println!("{HELP}");
             Ok(())
@@ -89,6 +92,24 @@ fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
         machine::ensure_engines()?;
     }
     let mut command = vec!["run", "--release", "--quiet", "--package", "weir", "--example", example, "--"];
+    command.extend(arguments);
+    cargo(&command)
+}
+
+/// The peers in Rust are a workspace of their own; they are built into the same target folder, beside the bench.
+fn bench_runtime(arguments: &[&str]) -> Result<(), String> {
+    machine::ensure_libraries()?;
+    machine::ensure_engines()?;
+    let mut peers = Command::new("cargo");
+    peers.args(["build", "--release", "--quiet", "--locked", "--manifest-path", "bench/peers/Cargo.toml"]);
+    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
+        peers.args(["--target-dir", "target"]);
+    }
+    if let Err(why) = run(peers) {
+        eprintln!("cargo x: the Rust peers are left out: {why}");
+    }
+    let mut command =
+        vec!["run", "--release", "--quiet", "--package", "weir-kafka", "--example", "bench_runtime", "--"];
     command.extend(arguments);
     cargo(&command)
 }

@@ -1,26 +1,26 @@
 //! Dead letters of a topic: which are there, back to where they came from, or out of sight.
 //!
-//! What was dealt with is kept as the commits of a group on the dead letters' own topic, with the runtime's offset map
-//! for single ones. So one operator at a time replays a letter once, and nothing is deleted before the topic's retention.
+//! What was dealt with is kept in a topic of its own, written in one transaction with what is put back. So a letter is
+//! put back once, whoever does it and whatever ends it, and nothing is deleted before the topic's retention.
 
-use crate::ffi::consumer;
-use crate::producer::{Producer, ProducerConfig};
+mod deal;
+mod marks;
+
 use crate::reader::{partitions, unreachable};
+use deal::Dealer;
+use marks::Dealt;
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind, TopicName};
 use weir_runtime::dead_letter;
-use weir_runtime::log::{HeaderSpan, LogWriter as _, RecordBatch, RecordSpan};
-use weir_runtime::offset_map::{self, TEXT_BYTES_MAX};
 
-/// The group whose commits say what was dealt with.
-pub const GROUP: &str = "weir-aside";
+/// The topic that keeps what was dealt with, and the transactional id of whoever deals with letters.
+pub const MARKS: &str = "weir-aside";
 
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
@@ -73,40 +73,6 @@ impl Letter {
     }
 }
 
-/// What was dealt with in one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Dealt {
-    /// Everything before this.
-    base: i64,
-    /// And these, in order.
-    beyond: Vec<Range<i64>>,
-}
-
-impl Dealt {
-    fn has(&self, offset: i64) -> bool {
-        offset < self.base || self.beyond.iter().any(|range| range.contains(&offset))
-    }
-
-    fn add(&mut self, offset: i64) {
-        if self.has(offset) {
-            return;
-        }
-        let at = self.beyond.partition_point(|range| range.start < offset);
-        self.beyond.insert(at, offset..offset + 1);
-        let mut merged: Vec<Range<i64>> = Vec::with_capacity(self.beyond.len());
-        for range in self.beyond.drain(..) {
-            match merged.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => merged.push(range),
-            }
-        }
-        if merged.first().is_some_and(|first| first.start == self.base) {
-            self.base = merged.remove(0).end;
-        }
-        self.beyond = merged;
-    }
-}
-
 /// The dead letters of one topic.
 pub struct Aside {
     bootstrap: String,
@@ -115,10 +81,11 @@ pub struct Aside {
     consumer: BaseConsumer,
     dealt: BTreeMap<i32, Dealt>,
     ends: BTreeMap<i32, i64>,
+    dealer: Option<Dealer>,
 }
 
 impl Aside {
-    /// Opens a topic of dead letters.
+    /// Opens a topic of dead letters, to look at them.
     ///
     /// # Errors
     /// When the brokers cannot be reached, or the topic does not exist.
@@ -129,7 +96,8 @@ impl Aside {
         }
         client
             .set("bootstrap.servers", bootstrap)
-            .set("group.id", GROUP)
+            // Nobody joins it, and nothing is committed: librdkafka wants a name.
+            .set("group.id", "weir-reader")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest");
         let consumer: BaseConsumer = client.create().map_err(|error| {
@@ -143,7 +111,25 @@ impl Aside {
             consumer,
             dealt: BTreeMap::new(),
             ends: BTreeMap::new(),
+            dealer: None,
         };
+        aside.look()?;
+        Ok(aside)
+    }
+
+    /// Opens a topic of dead letters, to deal with them: takes over from whoever does so now.
+    ///
+    /// # Errors
+    /// As [`Aside::open`], and when the brokers do not allow it.
+    pub fn open_to_deal(
+        bootstrap: &str,
+        properties: &BTreeMap<String, String>,
+        topic: &str,
+    ) -> Result<Self, Fault> {
+        // That the topic is there, before anything is made.
+        let mut aside = Self::open(bootstrap, properties, topic)?;
+        aside.dealer = Some(Dealer::begin(bootstrap, properties, topic)?);
+        // From here on nobody else changes it.
         aside.look()?;
         Ok(aside)
     }
@@ -151,26 +137,12 @@ impl Aside {
     /// Reads what was dealt with, and begins to read the letters from there on.
     fn look(&mut self) -> Result<(), Fault> {
         let failed = |error| unreachable(&error, &self.topic);
-        let mut list = TopicPartitionList::new();
-        for partition in partitions(&self.consumer, &self.topic)? {
-            list.add_partition(&self.topic, partition);
-        }
-        let committed = self.consumer.committed_offsets(list, ASK_WAIT).map_err(failed)?;
+        let mut kept = marks::read(&self.bootstrap, &self.properties, MARKS, &self.topic)?;
         let mut start = TopicPartitionList::new();
-        for (element, metadata) in committed.elements().iter().zip(consumer::metadata(&committed)) {
-            let partition = element.partition();
+        for partition in partitions(&self.consumer, &self.topic)? {
             let (low, high) =
                 self.consumer.fetch_watermarks(&self.topic, partition, ASK_WAIT).map_err(failed)?;
-            let base = match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => low,
-            };
-            let beyond = offset_map::decode(base, &metadata).map_err(|error| {
-                Fault::new(FaultKind::Corrupt, "W-KAFKA-REJECTED", "read what was dealt with", &self.topic)
-                    .caused_by(error)
-            })?;
-            // What retention took away is dealt with, too.
-            let dealt = Dealt { base: base.max(low), beyond };
+            let dealt = kept.remove(&partition).unwrap_or_default().fit(low, high);
             start.add_partition_offset(&self.topic, partition, Offset::Offset(dealt.base)).map_err(failed)?;
             self.ends.insert(partition, high);
             self.dealt.insert(partition, dealt);
@@ -226,85 +198,40 @@ impl Aside {
         Ok(())
     }
 
-    /// Marks letters as dealt with, and waits until that is kept.
+    /// Puts letters back at the end of the topics that they came from, and marks them as dealt with: both, or neither.
     ///
     /// # Errors
-    /// When the brokers refuse, or the marks are more than a commit can hold: then none of these is marked.
-    pub fn deal(&mut self, places: &[(i32, i64)]) -> Result<(), Fault> {
-        let mut dealt = self.dealt.clone();
-        for (partition, offset) in places {
-            dealt.entry(*partition).or_default().add(*offset);
+    /// When a letter does not say where it came from, the brokers refuse, or somebody else has begun to deal with
+    /// letters since.
+    ///
+    /// # Panics
+    /// When this was opened to look only.
+    pub fn replay(&mut self, letters: &[Letter]) -> Result<(), Fault> {
+        self.deal(letters, letters)
+    }
+
+    /// Marks letters as dealt with.
+    ///
+    /// # Errors
+    /// As [`Aside::replay`].
+    ///
+    /// # Panics
+    /// When this was opened to look only.
+    pub fn drop_letters(&mut self, letters: &[Letter]) -> Result<(), Fault> {
+        self.deal(letters, &[])
+    }
+
+    fn deal(&mut self, letters: &[Letter], back: &[Letter]) -> Result<(), Fault> {
+        let mut changed: BTreeMap<i32, Dealt> = BTreeMap::new();
+        for letter in letters {
+            let before = || self.dealt.get(&letter.partition).cloned().unwrap_or_default();
+            changed.entry(letter.partition).or_insert_with(before).add(letter.offset);
         }
-        let mut list = TopicPartitionList::new();
-        for (partition, dealt) in
-            dealt.iter().filter(|(partition, dealt)| self.dealt.get(partition) != Some(dealt))
-        {
-            let metadata = offset_map::encode(dealt.base, &dealt.beyond, TEXT_BYTES_MAX);
-            if offset_map::decode(dealt.base, &metadata).as_ref() != Ok(&dealt.beyond) {
-                let about = format!("{}/{partition}", self.topic);
-                let fault = Fault::new(
-                    FaultKind::Rejected,
-                    "W-KAFKA-REJECTED",
-                    "keep which letters were dealt with",
-                    about,
-                );
-                return Err(fault.caused_by("they are too scattered; deal with the older ones first"));
-            }
-            let mut element = list.add_partition(&self.topic, *partition);
-            element
-                .set_offset(Offset::Offset(dealt.base))
-                .map_err(|error| unreachable(&error, &self.topic))?;
-            element.set_metadata(metadata);
-        }
-        if list.count() > 0 {
-            self.consumer
-                .commit(&list, CommitMode::Sync)
-                .map_err(|error| unreachable(&error, &self.topic))?;
-        }
-        self.dealt = dealt;
+        let dealer = self.dealer.as_mut().expect("opened to deal with letters");
+        dealer.replay(&self.topic, back, &changed)?;
+        self.dealt.append(&mut changed);
         Ok(())
     }
-
-    /// A producer that puts letters back.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
-    pub fn producer(&self) -> Result<Producer, Fault> {
-        let properties = self.properties.clone();
-        Producer::start(ProducerConfig { properties, ..ProducerConfig::new(&self.bootstrap) })
-    }
-}
-
-/// Puts letters back to the topics that they came from, with their own key, value, headers and timestamp; durable when
-/// it resolves.
-///
-/// # Errors
-/// When a letter does not say where it came from, or the log refuses.
-pub async fn replay(producer: &Producer, letters: &[Letter]) -> Result<(), Fault> {
-    let mut batch = RecordBatch::default();
-    for letter in letters {
-        let home = letter.home()?;
-        let topic = batch.topics.iter().position(|topic| *topic == home).unwrap_or_else(|| {
-            batch.topics.push(home);
-            batch.topics.len() - 1
-        });
-        let arena = &mut batch.arena;
-        let mut put = |bytes: Option<&Vec<u8>>| {
-            let Some(bytes) = bytes else { return RecordBatch::NONE };
-            let start = arena.len() as u32;
-            arena.extend_from_slice(bytes);
-            start..arena.len() as u32
-        };
-        let (key, value) = (put(letter.key.as_ref()), put(letter.value.as_ref()));
-        let first = batch.headers.len() as u32;
-        for (name, value) in letter.headers.iter().filter(|(name, _)| !dead_letter::is_ours(name)) {
-            batch.headers.push(HeaderSpan { name: name.clone().into(), value: put(value.as_ref()) });
-        }
-        let headers = first..batch.headers.len() as u32;
-        let topic = u16::try_from(topic).unwrap_or(u16::MAX);
-        batch.records.push(RecordSpan { topic, key, value, headers, timestamp_ms: letter.timestamp_ms });
-    }
-    producer.append(batch).await
 }
 
 fn letter(message: &BorrowedMessage<'_>) -> Letter {
@@ -318,24 +245,5 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn single_letters_are_dealt_with_in_any_order_and_the_base_moves_over_them() {
-        let mut dealt = Dealt { base: 10, beyond: Vec::new() };
-        for offset in [14, 12, 13, 17] {
-            dealt.add(offset);
-        }
-        assert_eq!(dealt, Dealt { base: 10, beyond: vec![12..15, 17..18] });
-        assert_eq!([9, 10, 12, 15, 17].map(|offset| dealt.has(offset)), [true, false, true, false, true]);
-        dealt.add(10);
-        dealt.add(11);
-        dealt.add(11);
-        assert_eq!((dealt.base, dealt.beyond.len()), (15, 1));
     }
 }

@@ -4,6 +4,7 @@
 //! record's opaque is a pointer to its [`Flight`], which is freed when `left` reaches zero.
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
 
+pub(crate) mod committed;
 pub(crate) mod consumer;
 
 use rdkafka::config::ClientConfig;
@@ -213,10 +214,12 @@ impl Handle {
         let native = config.create_native_config().map_err(|error| error.to_string())?;
         let mut text = [0u8; 512];
         // SAFETY: `native` is a valid configuration; `rd_kafka_new` takes it over on success only, so it is
-        // duplicated and the copy freed on failure. `text` has the length that is passed.
+        // duplicated and the copy freed on failure. `text` has the length that is passed. Log lines come to the main
+        // queue, which `log.queue` is for.
         unsafe {
             let conf = sys::rd_kafka_conf_dup(native.ptr());
-            sys::rd_kafka_conf_set_events(conf, sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR);
+            let events = sys::RD_KAFKA_EVENT_DR | sys::RD_KAFKA_EVENT_ERROR | sys::RD_KAFKA_EVENT_LOG;
+            sys::rd_kafka_conf_set_events(conf, events);
             let client = sys::rd_kafka_new(
                 sys::rd_kafka_type_t::RD_KAFKA_PRODUCER,
                 conf,
@@ -228,6 +231,7 @@ impl Handle {
                 let text = CStr::from_bytes_until_nul(&text).map(CStr::to_string_lossy).unwrap_or_default();
                 return Err(text.into_owned());
             }
+            sys::rd_kafka_set_log_queue(client, ptr::null_mut());
             Ok(Self { client, main: sys::rd_kafka_queue_get_main(client) })
         }
     }
@@ -292,6 +296,7 @@ impl Handle {
                         Served::Error(sys::rd_kafka_event_error(event), text)
                     };
                 }
+                sys::RD_KAFKA_EVENT_LOG => served = log_line(event),
                 _ => {}
             }
             sys::rd_kafka_event_destroy(event);
@@ -328,6 +333,21 @@ pub(crate) enum Served {
     Reports,
     Error(Code, String),
     Fatal(String),
+    /// A line of its log: syslog's level, what part of it speaks, and the line.
+    Log(i32, String, String),
+}
+
+/// SAFETY (caller): `event` is a live event of a log line.
+unsafe fn log_line(event: *mut sys::rd_kafka_event_t) -> Served {
+    let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: on success both strings are set, and live as long as the event; they are copied.
+    unsafe {
+        if sys::rd_kafka_event_log(event, &raw mut facility, &raw mut text, &raw mut level) != 0 {
+            return Served::Nothing;
+        }
+        let copy = |text| CStr::from_ptr(text).to_string_lossy().into_owned();
+        Served::Log(level, copy(facility), copy(text))
+    }
 }
 
 /// SAFETY (caller): `event` is a live event of delivery reports.

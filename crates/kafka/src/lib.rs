@@ -1,7 +1,7 @@
 //! The log port on Apache Kafka, over librdkafka.
 //!
 //! [`producer`] writes batches durably and in order, [`parts`] cuts what is too large and puts it together again,
-//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`lag`] says how far a group is behind,
+//! [`source`] consumes in a group for the runtime, [`reader`] reads topics, [`meter`] has the producer's metrics, [`lag`] says how far a group is behind,
 //! [`topics`] looks at topics and creates them, [`aside`] deals with dead letters, [`embedded`] is a log inside the
 //! process.
 
@@ -10,6 +10,7 @@ pub mod embedded;
 mod ffi;
 mod known_topics;
 pub mod lag;
+pub mod meter;
 pub mod partition;
 pub mod parts;
 pub mod producer;

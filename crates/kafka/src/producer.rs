@@ -11,7 +11,7 @@ use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use weir_model::{Fault, FaultKind, limits};
 use weir_runtime::log::{Job, LogWriter, RecordBatch};
@@ -22,6 +22,12 @@ const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// How long a refused login explains what goes wrong: librdkafka tries again at least every two seconds.
 const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
+
+/// How long a call may stay without its reports once librdkafka has said that a partition lost its leader.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// What librdkafka says then.
+const LEADERLESS: (&str, &str) = ("METADATAUPDATE", "new leader-1 not found in cache");
 
 /// How long a stopped producer waits for the reports of what it gave up.
 const PURGE_WAIT: Duration = Duration::from_secs(5);
@@ -95,6 +101,7 @@ impl ProducerConfig {
             // A missing topic is a fault with a name, not something a broker makes up with its own defaults.
             .set("allow.auto.create.topics", "false")
             .set("enable.idempotence", "true")
+            .set("log.queue", "true")
             .set("compression.codec", &self.compression)
             .set("linger.ms", self.linger_ms.to_string())
             .set("message.timeout.ms", self.message_timeout_ms.to_string())
@@ -127,7 +134,7 @@ pub struct ProducerStats {
     pub batches_done: AtomicU64,
     /// Batches that failed.
     pub batches_failed: AtomicU64,
-    /// Producers replaced after a fatal error.
+    /// Clients of librdkafka replaced, after a fatal error or because records got stuck.
     pub replaced: AtomicU64,
 }
 
@@ -141,7 +148,7 @@ pub struct Producer {
 struct Shared {
     config: ProducerConfig,
     client: RwLock<Arc<Client>>,
-    stats: ProducerStats,
+    stats: Arc<ProducerStats>,
 }
 
 /// One librdkafka producer with the threads that serve it.
@@ -159,7 +166,11 @@ struct Client {
 struct State {
     fatal: AtomicBool,
     stop: AtomicBool,
-    refused: Mutex<Option<(std::time::Instant, String)>>,
+    refused: Mutex<Option<(Instant, String)>>,
+    is_leaderless: AtomicBool,
+    /// When each batch was queued that is not done, by its number: the first is the oldest.
+    open: Mutex<BTreeMap<u64, Instant>>,
+    opened: AtomicU64,
 }
 
 impl State {
@@ -171,14 +182,45 @@ impl State {
         refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_MEMORY).map(|(_, text)| text.clone())
     }
 
-    /// A record stayed unacknowledged for its whole time: this client is given up and replaced.
+    /// A batch is queued from here on; its number.
+    fn open(&self) -> u64 {
+        let number = self.opened.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().expect("no panic under this lock").insert(number, Instant::now());
+        number
+    }
+
+    fn landed(&self, number: u64) {
+        self.open.lock().expect("no panic under this lock").remove(&number);
+    }
+
+    /// Whether it looks as if librdkafka had lost a partition.
     ///
-    /// What is queued behind that record in its partition must not be written before it comes again. And 2.12.1 was
-    /// seen to get no record of a topic through for minutes after its broker had stood still and was back, while
-    /// others read and wrote.
-    fn time_out(&self) {
+    /// librdkafka (issue 5430; 2.12.1 to 2.14.1 at least) may not find back to a partition whose leader was away for
+    /// seconds: its records time out one after another although all brokers are well. A new client finds it.
+    fn is_stuck(&self) -> bool {
+        self.is_leaderless.load(Ordering::Acquire) && {
+            let open = self.open.lock().expect("no panic under this lock");
+            open.first_key_value().is_some_and(|(_, queued)| queued.elapsed() > STUCK_AFTER)
+        }
+    }
+
+    /// This client is given up and replaced: a record stayed unacknowledged for its whole time, or longer than it
+    /// should, and what is queued behind it in its partition must not be written before it comes again.
+    fn give_up(&self) {
         if !self.fatal.swap(true, Ordering::AcqRel) {
             tracing::warn!("records were not acknowledged in time: the kafka producer is replaced");
+        }
+    }
+
+    /// A line of librdkafka's log.
+    fn hear(&self, level: i32, facility: &str, text: &str) {
+        match level {
+            ..=4 => tracing::warn!(facility, text, "librdkafka"),
+            5 | 6 => tracing::info!(facility, text, "librdkafka"),
+            _ => tracing::debug!(facility, text, "librdkafka"),
+        }
+        if facility == LEADERLESS.0 && text.contains(LEADERLESS.1) {
+            self.is_leaderless.store(true, Ordering::Release);
         }
     }
 
@@ -236,17 +278,21 @@ impl Drop for Client {
 fn serve(handle: &Handle, state: &State) {
     let mut is_given_up = false;
     while !state.stop.load(Ordering::Acquire) {
+        if state.is_stuck() {
+            state.give_up();
+        }
         if state.fatal.load(Ordering::Acquire) && !is_given_up {
             is_given_up = true;
             handle.purge();
         }
         match handle.serve(100) {
             Served::Nothing | Served::Reports => {}
+            Served::Log(level, facility, text) => state.hear(level, &facility, &text),
             Served::Error(code, text) => {
                 tracing::warn!(error = %text, "kafka reports an error");
                 if matches!(code, Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR__SSL) {
                     let mut refused = state.refused.lock().expect("no panic under this lock");
-                    *refused = Some((std::time::Instant::now(), text));
+                    *refused = Some((Instant::now(), text));
                 }
             }
             Served::Fatal(text) => {
@@ -257,8 +303,8 @@ fn serve(handle: &Handle, state: &State) {
     }
     handle.purge();
     // By the clock: reports come in an event for each partition, so turns would not say how much has come.
-    let deadline = std::time::Instant::now() + PURGE_WAIT;
-    while std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + PURGE_WAIT;
+    while Instant::now() < deadline {
         if handle.queued() == 0 {
             return;
         }
@@ -274,12 +320,12 @@ impl Producer {
     /// When librdkafka refuses a setting.
     pub fn start(config: ProducerConfig) -> Result<Self, Fault> {
         let client = RwLock::new(Arc::new(Client::start(&config)?));
-        Ok(Self { shared: Arc::new(Shared { config, client, stats: ProducerStats::default() }) })
+        Ok(Self { shared: Arc::new(Shared { config, client, stats: Arc::default() }) })
     }
 
     /// Counters.
     #[must_use]
-    pub fn stats(&self) -> &ProducerStats {
+    pub fn stats(&self) -> &Arc<ProducerStats> {
         &self.shared.stats
     }
 
@@ -324,7 +370,9 @@ impl Producer {
             return Ok((receiver, Arc::clone(&client.state)));
         }
         // One message more than there are: ours, so that the flight outlives this function.
+        let (state, number) = (Arc::clone(&client.state), client.state.open());
         let flight = Flight::new(batch, count + 1, move |failed| {
+            state.landed(number);
             let _ = sender.send(failed);
         });
         launch(&client.handle, flight, &placed, &topics, part_bytes_max);
@@ -423,7 +471,7 @@ impl LogWriter for Producer {
                         Ok(Some(code)) => {
                             shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
                             if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
-                                state.time_out();
+                                state.give_up();
                             }
                             let client = Arc::clone(&shared.client.read().expect("no panic under this lock"));
                             let fault = client.state.fault_of(code, &topic);

@@ -8,6 +8,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
+use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,12 @@ use weir_model::{Fault, FaultKind};
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
+
+/// After how long a silence may be a refused login.
+const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long to listen for what librdkafka has to tell; with no wait at all it tells nothing.
+const HEAR_WAIT: Duration = Duration::from_millis(100);
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,8 +268,7 @@ pub(crate) fn client_config(bootstrap: &str, properties: &BTreeMap<String, Strin
 
 /// The partitions of a topic.
 pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, Fault> {
-    let metadata =
-        consumer.fetch_metadata(Some(topic), ASK_WAIT).map_err(|error| unreachable(&error, topic))?;
+    let metadata = metadata(consumer, Some(topic), topic)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let partitions: Vec<i32> = found
         .filter(|found| found.error().is_none())
@@ -294,6 +300,27 @@ pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
     // The error's own text says its code twice.
     let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
     Fault::new(kind, page, "read from Kafka", about).caused_by(cause)
+}
+
+/// Asks for the metadata of one topic or of all. Blocks for at most 10 s.
+///
+/// librdkafka says "timed out" to whoever waits while brokers refuse its login, and tells of the refusal elsewhere: it
+/// is listened to after a first short try. For a consumer without an assignment: records would be thrown away.
+pub(crate) fn metadata(consumer: &BaseConsumer, topic: Option<&str>, about: &str) -> Result<Metadata, Fault> {
+    let first = match consumer.fetch_metadata(topic, REFUSED_WITHIN) {
+        Ok(metadata) => return Ok(metadata),
+        Err(error) => error,
+    };
+    while let Some(heard) = consumer.poll(HEAR_WAIT) {
+        if let Err(heard) = heard
+            && matches!(heard.rdkafka_error_code(), Some(Code::Authentication | Code::SSL))
+        {
+            return Err(Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", about)
+                .caused_by(heard.to_string()));
+        }
+    }
+    let rest = ASK_WAIT.saturating_sub(REFUSED_WITHIN);
+    consumer.fetch_metadata(topic, rest).map_err(|_| unreachable(&first, about))
 }
 
 #[cfg(test)]

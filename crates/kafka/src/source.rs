@@ -1,29 +1,42 @@
 //! The runtime's source on Apache Kafka: a member of a consumer group, with a queue for each partition.
 //!
 //! A rebalance is only noted when librdkafka tells it, and acted on from the poller's loop: until then librdkafka
-//! fetches nothing for the whole assignment, so the drain is short. Commits are ours alone.
+//! fetches nothing for the whole assignment, so the drain is short. What is assigned is taken once its commits are
+//! known, and nothing else waits for that. Commits are ours alone.
 
-use crate::ffi::consumer::{self, CommitAnswer, CommitQueue, PartitionQueue, QueueError};
-use crate::producer::fault_of;
+use crate::ffi::committed::{Committed, CommittedQueue};
+use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue, QueueError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::record::{Place, Record};
-use weir_runtime::source::{Assigned, Commit, Event, LogSource};
+use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use weir_runtime::wake::Wake;
+
+mod checks;
+#[cfg(test)]
+mod tests;
+
+use checks::{denied, wrong};
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
+
+/// How long after a question for the group's commits that was not answered well it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long leaving the group may hold up its caller. A broker that says nothing would hold it for a minute.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
 /// Where a partition without a commit is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,15 +120,11 @@ impl SourceConfig {
             ("group.protocol", "set protocol"),
             ("partition.assignment.strategy", "set protocol"),
         ];
-        let wrong = |field: String, why: &str| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", field)
-                .caused_by(why.to_owned())
-        };
         if self.topics.is_empty() {
-            return Err(wrong("topics".to_owned(), "there is nothing to read"));
+            return Err(wrong("topics", "there is nothing to read; name one topic at least"));
         }
         if self.group.is_empty() {
-            return Err(wrong("group".to_owned(), "without a group nothing can be committed"));
+            return Err(wrong("group", "without a group nothing can be committed; give it a name"));
         }
         let per_partition = self.prefetch_bytes / self.partitions_expected.max(1);
         let mut client = ClientConfig::new();
@@ -128,7 +137,7 @@ impl SourceConfig {
         client.set("fetch.wait.max.ms", "100");
         for (key, value) in &self.properties {
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
-                return Err(wrong(format!("properties.\"{key}\""), why));
+                return Err(wrong(format!("properties.\"{key}\""), *why));
             }
             client.set(key, value);
         }
@@ -164,8 +173,9 @@ enum Noted {
     Revoke(Vec<Place>),
 }
 
-#[derive(Default)]
 struct Context {
+    /// Whether assignments are told in steps.
+    is_incremental: bool,
     noted: Mutex<Vec<Noted>>,
     /// On the way out a rebalance is done with at once: nobody calls the loop any more.
     is_closing: AtomicBool,
@@ -187,8 +197,14 @@ impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let is_assign = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.is_closing.load(Ordering::Acquire) {
-            if !is_assign {
-                unassign(consumer, list);
+            // Answered in any case: librdkafka would wait for it, and the group for librdkafka.
+            let done = if is_assign {
+                assign(consumer, &TopicPartitionList::new())
+            } else {
+                unassign(consumer, list)
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "a rebalance on the way out was not answered");
             }
         } else if is_assign {
             self.note(Noted::Assign(places(list)));
@@ -210,13 +226,38 @@ fn list_of<'a>(places: impl IntoIterator<Item = &'a Place>) -> TopicPartitionLis
     list
 }
 
-fn unassign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) {
-    let done = match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
-        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
-    };
-    if let Err(error) = done {
-        tracing::warn!(%error, "partitions could not be given back");
+fn assign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
+    if consumer.context().is_incremental { consumer.incremental_assign(list) } else { consumer.assign(list) }
+}
+
+fn unassign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
+    if consumer.context().is_incremental { consumer.incremental_unassign(list) } else { consumer.unassign() }
+}
+
+/// An assigned partition.
+struct Own {
+    queue: PartitionQueue,
+    /// The number of the next commit when it became ours: answers to earlier ones are about a former assignment.
+    since: usize,
+}
+
+/// What the group assigned and is not taken yet, because its commits are not known.
+#[derive(Default)]
+struct Unread {
+    places: Vec<Place>,
+    /// Those of them that the question under way is about.
+    asked: Option<Vec<Place>>,
+    /// When to ask again.
+    due: Option<Instant>,
+}
+
+impl Unread {
+    fn forget(&mut self, gone: &[Place]) {
+        self.places.retain(|place| !gone.contains(place));
+        if let Some(asked) = &mut self.asked {
+            // One that comes back meanwhile is asked for anew: another member may have committed.
+            asked.retain(|place| !gone.contains(place));
+        }
     }
 }
 
@@ -225,13 +266,15 @@ pub struct KafkaSource {
     config: SourceConfig,
     wake: Wake,
     // Before the consumer: fields drop in this order, and the queues are the consumer's.
-    queues: HashMap<Place, PartitionQueue>,
-    /// Assigned by the group, and their commits are not known yet.
-    unread: Vec<Place>,
+    own: HashMap<Place, Own>,
+    unread: Unread,
     errors: Vec<(Place, QueueError)>,
     /// Commits that were refused before they were sent.
     refused: Vec<CommitAnswer>,
     commits: Option<CommitQueue>,
+    /// The number of the next commit.
+    commit_number: usize,
+    committed: Option<CommittedQueue>,
     consumer: Option<BaseConsumer<Context>>,
 }
 
@@ -242,36 +285,56 @@ impl KafkaSource {
         Self {
             config,
             wake: Wake::default(),
-            queues: HashMap::new(),
-            unread: Vec::new(),
+            own: HashMap::new(),
+            unread: Unread::default(),
             errors: Vec::new(),
             refused: Vec::new(),
             commits: None,
+            commit_number: 0,
+            committed: None,
             consumer: None,
         }
     }
 
-    /// Reads the commits of what was assigned, and begins to fetch it.
-    fn assign(&mut self, events: &mut Vec<Event>) {
-        let Some(consumer) = self.consumer.as_ref() else { return };
-        let asked = list_of(&self.unread);
-        let answered = match consumer.committed_offsets(asked, ASK_WAIT) {
-            Ok(answered) => answered,
-            // Comes again with the next call.
-            Err(error) => return events.push(Event::Trouble(trouble(&error, "read the group's commits"))),
-        };
-        // One that is not known is not one that is not there: to start at the beginning, or the end, would be wrong.
-        if let Some(error) = answered.elements().iter().find_map(|element| element.error().err()) {
-            return events.push(Event::Trouble(trouble(&error, "read the group's commits")));
+    /// Asks for the commits of what was assigned, and takes what they are known of.
+    fn read(&mut self, events: &mut Vec<Event>) {
+        let Some(queue) = &self.committed else { return };
+        if let Some(answer) = queue.answer(Duration::ZERO) {
+            let asked = self.unread.asked.take().unwrap_or_default();
+            match answer.and_then(|all| known(all, &asked)) {
+                Ok(all) => {
+                    self.take(all, events);
+                    let is_short = self.unread.places.iter().any(|place| asked.contains(place));
+                    self.unread.due = is_short.then(|| Instant::now() + ASK_AGAIN);
+                }
+                Err(code) => {
+                    let error = KafkaError::OffsetFetch(code.into());
+                    if is_denied(code.into()) {
+                        events.push(Event::Ended(denied(&self.config.group, code.into())));
+                    } else {
+                        events.push(Event::Trouble(trouble(&error, "read the group's commits")));
+                    }
+                    self.unread.due = Some(Instant::now() + ASK_AGAIN);
+                }
+            }
         }
+        let Unread { places, asked, due } = &mut self.unread;
+        let Some(queue) = self.committed.as_ref().filter(|_| asked.is_none() && !places.is_empty()) else {
+            return;
+        };
+        if due.is_none_or(|due| due <= Instant::now()) {
+            queue.ask(&list_of(places.iter()), ASK_WAIT);
+            (*asked, *due) = (Some(places.clone()), None);
+        }
+    }
+
+    /// Begins to fetch partitions whose commits are known.
+    fn take(&mut self, all: Vec<Committed>, events: &mut Vec<Event>) {
+        let Some(consumer) = self.consumer.as_ref() else { return };
         let mut list = TopicPartitionList::new();
         let mut assigned = Vec::new();
-        for (element, metadata) in answered.elements().iter().zip(consumer::metadata(&answered)) {
-            let place = Place::new(element.topic(), element.partition());
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
+        for one in all {
+            let Committed { place, offset: committed, metadata, .. } = one;
             let start = match (committed, self.config.start_at) {
                 (Some(offset), _) => Offset::Offset(offset),
                 (None, StartAt::Earliest) => Offset::Beginning,
@@ -280,15 +343,14 @@ impl KafkaSource {
             let queue = PartitionQueue::split(consumer.client().native_ptr(), &place, &self.wake);
             let added = list.add_partition_offset(&place.topic, place.partition, start);
             let (Some(queue), Ok(())) = (queue, added) else { continue };
-            self.queues.insert(place.clone(), queue);
+            self.unread.forget(std::slice::from_ref(&place));
+            self.own.insert(place.clone(), Own { queue, since: self.commit_number });
             assigned.push(Assigned { place, committed, metadata });
         }
-        let done = match consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&list),
-        };
-        self.unread.clear();
-        match done {
+        if assigned.is_empty() {
+            return;
+        }
+        match assign(consumer, &list) {
             Ok(()) => events.push(Event::Assigned(assigned)),
             Err(error) => events.push(Event::Ended(trouble(&error, "take what the group assigned"))),
         }
@@ -296,22 +358,18 @@ impl KafkaSource {
 
     fn on_noted(&mut self, noted: Noted, events: &mut Vec<Event>) {
         match noted {
-            Noted::Assign(places) if places.is_empty() => {
-                // Nothing for us; the protocol wants an answer all the same.
-                if let Some(consumer) = &self.consumer {
-                    let nothing = TopicPartitionList::new();
-                    let done = match consumer.rebalance_protocol() {
-                        RebalanceProtocol::Cooperative => consumer.incremental_assign(&nothing),
-                        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(&nothing),
-                    };
-                    if let Err(error) = done {
-                        events.push(Event::Trouble(trouble(&error, "take what the group assigned")));
-                    }
+            Noted::Assign(places) => {
+                // The group has its answer at once, with nothing: what was ours before is fetched again, and the new
+                // ones are added when their commits are known.
+                if let Some(consumer) = &self.consumer
+                    && let Err(error) = assign(consumer, &TopicPartitionList::new())
+                {
+                    events.push(Event::Trouble(trouble(&error, "take what the group assigned")));
                 }
+                self.unread.places.extend(places);
             }
-            Noted::Assign(places) => self.unread.extend(places),
             Noted::Revoke(places) => {
-                self.unread.retain(|place| !places.contains(place));
+                self.unread.forget(&places);
                 let is_lost = self.consumer.as_ref().is_some_and(BaseConsumer::assignment_lost);
                 events.push(if is_lost { Event::Lost(places) } else { Event::Revoked(places) });
             }
@@ -340,34 +398,51 @@ const fn is_denied(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// What was asked for of an answer. One that is not known is not one that is not there: to start at the beginning, or
+/// the end, would be wrong.
+fn known(mut all: Vec<Committed>, asked: &[Place]) -> Result<Vec<Committed>, Code> {
+    all.retain(|one| asked.contains(&one.place));
+    match all.iter().find(|one| one.code != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
+        Some(one) => Err(one.code),
+        None => Ok(all),
+    }
+}
+
 fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
     Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", doing, "").caused_by(error.clone())
 }
 
 impl LogSource for KafkaSource {
+    fn membership(&self) -> Option<Membership> {
+        Some(checks::membership(&self.config))
+    }
+
+    fn retention(&mut self) -> Option<Retention> {
+        self.shortest_retention()
+    }
+
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
-        let wrong = |error: KafkaError| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", &self.config.bootstrap)
-                .caused_by(error)
+        let refused = |error| checks::refused(error, &self.config.bootstrap);
+        let context = Context {
+            is_incremental: self.config.protocol != Protocol::Eager,
+            noted: Mutex::default(),
+            is_closing: AtomicBool::new(false),
         };
         let mut consumer: BaseConsumer<Context> =
-            self.config.client()?.create_with_context(Context::default()).map_err(wrong)?;
+            self.config.client()?.create_with_context(context).map_err(refused)?;
         consumer.set_nonempty_callback({
             let wake = wake.clone();
             move || wake.wake()
         });
-        for topic in &self.config.topics {
-            let metadata = consumer
-                .fetch_metadata(Some(topic), ASK_WAIT)
-                .map_err(|error| crate::reader::unreachable(&error, topic))?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            if let Some(code) = found.and_then(|found| found.error()) {
-                return Err(fault_of(code, topic));
-            }
+        let any = checks::topics(&consumer, &self.config.topics)?;
+        let client = consumer.client().native_ptr();
+        let committed = CommittedQueue::new(client, &self.config.group, &wake);
+        if let Some(place) = any {
+            checks::group(&committed, &place, &self.config.group)?;
         }
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(wrong)?;
-        self.commits = Some(CommitQueue::new(consumer.client().native_ptr(), &wake));
+        consumer.subscribe(&topics).map_err(refused)?;
+        (self.commits, self.committed) = (Some(CommitQueue::new(client, &wake)), Some(committed));
         (self.wake, self.consumer) = (wake, Some(consumer));
         Ok(())
     }
@@ -387,13 +462,7 @@ impl LogSource for KafkaSource {
                 events.push(Event::Ended(fault.caused_by(code.to_string())));
             }
             Some(Err(KafkaError::MessageConsumption(code))) if is_denied(code) => {
-                let fault = Fault::new(
-                    FaultKind::Denied,
-                    "W-KAFKA-DENIED",
-                    "consume in the group",
-                    &self.config.group,
-                );
-                events.push(Event::Ended(fault.caused_by(code.to_string())));
+                events.push(Event::Ended(denied(&self.config.group, code)));
             }
             Some(Err(error)) => events.push(Event::Trouble(trouble(&error, "consume"))),
             Some(Ok(message)) => {
@@ -413,11 +482,11 @@ impl LogSource for KafkaSource {
         for one in noted {
             self.on_noted(one, events);
         }
-        if !self.unread.is_empty() {
-            self.assign(events);
-        }
+        self.read(events);
         let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
-        for answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
+        for mut answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
+            let is_of_now = |place: &Place| self.own.get(place).is_some_and(|own| answer.number >= own.since);
+            answer.places.retain(|(place, _)| is_of_now(place));
             on_answer(answer, events);
         }
         for (place, error) in std::mem::take(&mut self.errors) {
@@ -426,7 +495,9 @@ impl LogSource for KafkaSource {
     }
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
-        let Some(queue) = self.queues.get(place).filter(|queue| queue.is_ready()) else { return };
+        let Some(queue) = self.own.get(place).map(|own| &own.queue).filter(|queue| queue.is_ready()) else {
+            return;
+        };
         let mut errors = Vec::new();
         queue.read(place, count_max, budget, records, &mut errors);
         if !errors.is_empty() {
@@ -437,9 +508,11 @@ impl LogSource for KafkaSource {
 
     fn commit(&mut self, commits: &[Commit]) {
         let Some(queue) = &self.commits else { return };
-        if let Err(code) = queue.commit(&Self::commit_list(commits)) {
+        let number = self.commit_number;
+        self.commit_number += 1;
+        if let Err(code) = queue.commit(&Self::commit_list(commits), number) {
             let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
-            self.refused.push(CommitAnswer { code, places });
+            self.refused.push(CommitAnswer { number, code, places });
             self.wake.wake();
         }
     }
@@ -449,7 +522,7 @@ impl LogSource for KafkaSource {
         // A queue of its own: librdkafka's own waiting commit has no limit.
         let queue = CommitQueue::new(consumer.client().native_ptr(), &self.wake);
         let refused = |code: Code| trouble(&KafkaError::ConsumerCommit(code.into()), "commit");
-        queue.commit(&Self::commit_list(commits)).map_err(refused)?;
+        queue.commit(&Self::commit_list(commits), 0).map_err(refused)?;
         let Some(answer) = queue.answer(wait_max) else {
             return Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
         };
@@ -459,21 +532,35 @@ impl LogSource for KafkaSource {
     }
 
     fn release(&mut self, places: &[Place]) {
-        places.iter().for_each(|place| {
-            self.queues.remove(place);
-        });
-        if let Some(consumer) = &self.consumer {
-            unassign(consumer, &list_of(places));
+        // Only what was taken: librdkafka refuses the rest, and then waits for an answer to the rebalance for ever.
+        let taken: Vec<&Place> = places.iter().filter(|place| self.own.remove(place).is_some()).collect();
+        self.unread.forget(places);
+        if let Some(consumer) = &self.consumer
+            && let Err(error) = unassign(consumer, &list_of(taken))
+        {
+            tracing::warn!(%error, "partitions could not be given back");
         }
     }
 
     fn close(&mut self) {
-        self.queues.clear();
-        self.commits = None;
-        if let Some(consumer) = self.consumer.take() {
-            consumer.context().is_closing.store(true, Ordering::Release);
-            // Leaves the group.
+        self.own.clear();
+        (self.commits, self.committed) = (None, None);
+        let Some(consumer) = self.consumer.take() else { return };
+        consumer.context().is_closing.store(true, Ordering::Release);
+        let (left, has_left) = mpsc::sync_channel(1);
+        let leave = move || {
+            // Leaves the group, and waits for its answer.
             drop(consumer);
+            // Nobody may wait for it any more.
+            let _ = left.send(());
+        };
+        match std::thread::Builder::new().name("weir-leave".to_owned()).spawn(leave) {
+            Ok(_) if has_left.recv_timeout(LEAVE_WAIT).is_ok() => {}
+            Ok(_) => tracing::warn!(
+                group = self.config.group,
+                "the group does not answer; it is left when it does, or when the session ends"
+            ),
+            Err(error) => tracing::warn!(%error, "the group was left on the caller's own thread"),
         }
     }
 }
@@ -513,6 +600,11 @@ fn queue_trouble(place: Place, error: &QueueError) -> Event {
             place.to_string(),
         );
         return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
+    }
+    if is_denied(error.code.into()) {
+        let fault =
+            Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "read a topic of `topics`", &*place.topic);
+        return Event::Ended(fault.caused_by("allow this user Read on the topic"));
     }
     let about = place.to_string();
     Event::Trouble(

@@ -1,10 +1,9 @@
 //! Topics: which there are, what is wrong with them, and their creation.
 
-use crate::reader::{consumer, unreachable};
+use crate::reader::{consumer, metadata, unreachable};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::Consumer as _;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -86,8 +85,7 @@ impl Topics {
     /// When the brokers cannot be reached.
     pub fn list(&self) -> Result<Vec<Topic>, Fault> {
         let consumer = consumer(&self.bootstrap, &self.properties)?;
-        let metadata =
-            consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| unreachable(&error, &self.bootstrap))?;
+        let metadata = metadata(&consumer, None, &self.bootstrap)?;
         let mut topics: Vec<Topic> = metadata
             .topics()
             .iter()
@@ -109,8 +107,7 @@ impl Topics {
     /// When the brokers cannot be reached.
     pub fn brokers(&self) -> Result<Vec<i32>, Fault> {
         let consumer = consumer(&self.bootstrap, &self.properties)?;
-        let metadata =
-            consumer.fetch_metadata(None, ASK_WAIT).map_err(|error| unreachable(&error, &self.bootstrap))?;
+        let metadata = metadata(&consumer, None, &self.bootstrap)?;
         let mut ids: Vec<i32> =
             metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id).collect();
         ids.sort_unstable();

@@ -32,6 +32,14 @@ pub const CALLS_PER_CONNECTION_MAX: usize = 64;
 /// Connections of one server process: a thousand region servers with several peers each.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
+/// How long a connection may say nothing before the kernel asks whether the other side still lives, in seconds.
+///
+/// Linux asks after two hours unless told; a dead source would keep its connection and what it holds for so long.
+pub const KEEP_ALIVE_IDLE_S: u64 = 60;
+
+/// How often the kernel asks again, in seconds; after nine questions (Linux) without an answer the connection ends.
+pub const KEEP_ALIVE_EVERY_S: u64 = 15;
+
 /// The source's call time-out when its request header names none (`hbase.rpc.timeout`), in milliseconds.
 pub const CALL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 
@@ -74,6 +82,21 @@ pub const PARTS_PENDING_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Records of one partition in flight, unless told otherwise: rate x latency, 80,000 records/s of 200 ms each. The
 /// window takes 130 KiB, and the names of its records at most 256 KiB.
 pub const WINDOW_RECORDS_DEFAULT: usize = 16_384;
+
+/// Largest window of one partition, in records: its offsets and bits take 136 MiB.
+pub const WINDOW_RECORDS_MAX: usize = 1 << 24;
+
+/// Most shards of a consumer: each is a task with its own lanes, and no machine has more cores.
+pub const SHARDS_MAX: usize = 1024;
+
+/// Longest time between two commits, in ms: what a kill repeats.
+pub const COMMIT_EVERY_MS_MAX: u64 = 3_600_000;
+
+/// Longest drain of a partition that is taken away, in ms: the whole group waits for it.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+
+/// Longest wait between two attempts, in ms: a week, as long as a topic keeps its records by default.
+pub const RETRY_WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// Records that are taken from a partition at a time: enough to make a hand-over cheap, few enough to be fair.
 pub const FETCH_RECORDS_MAX: usize = 512;

@@ -3,13 +3,17 @@
 //!
 //! The first record of a batch leads it: its future waits for the batch to fill, makes the call, and tells the others.
 //! Lanes keep the order: a key's next record joins a batch only when its last one has its outcome. Several batches may
-//! be under way. When the leader's partition goes away, the others of its batch fail and come again.
+//! be under way. A record whose partition goes away leaves its batch, unless the call is under way; when that record
+//! led it, the others join another batch.
 
 use crate::deferred::{self, Completion, Token};
+use crate::ending::panic_text;
 use crate::handler::Handler;
 use crate::outcome::Outcome;
 use crate::record::Record;
+use futures::FutureExt as _;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -97,13 +101,13 @@ impl<B: BatchHandler> Batching<B> {
     }
 
     /// Joins one batch with as many records of a run as it takes.
-    fn join_run(&self, records: Vec<Record>) -> (Option<Lead>, Vec<Completion>) {
+    fn join_run(&self, records: &[Record]) -> (Option<Lead>, Vec<Completion>) {
         let mut guard = self.open();
         let (mut lead, mut completions) = (None, Vec::new());
         for record in records {
             let (token, completion) = deferred::new();
             completions.push(completion);
-            lead = self.add(&mut guard, record, token).or(lead);
+            lead = self.add(&mut guard, record.clone(), token).or(lead);
             if guard.1.is_none() {
                 break;
             }
@@ -142,13 +146,23 @@ impl<B: BatchHandler> Batching<B> {
 
     async fn call(&self, sealed: Option<Sealed>) {
         let Some((records, tokens)) = sealed else { return };
-        let outcomes = self.inner.handle(records).await;
-        // What has no outcome is dropped with its token, and so has failed.
-        tokens.into_iter().zip(outcomes).for_each(|(token, outcome)| token.finish(outcome));
+        // Those whose partition went away meanwhile are somebody else's.
+        let ours = records.into_iter().zip(tokens).filter(|(_, token)| !token.is_abandoned());
+        let (records, tokens): (Vec<Record>, Vec<Token>) = ours.unzip();
+        // A token that is dropped says that the leader is gone, so each is told something.
+        let call = AssertUnwindSafe(async { self.inner.handle(records).await }).catch_unwind();
+        let (outcomes, otherwise) = match call.await {
+            Ok(outcomes) => (outcomes, "the batch handler said nothing about it".to_owned()),
+            Err(panic) => (Vec::new(), format!("the batch handler panicked: {}", panic_text(&*panic))),
+        };
+        let mut outcomes = outcomes.into_iter();
+        for token in tokens {
+            token.finish(outcomes.next().unwrap_or_else(|| Outcome::failed(otherwise.clone())));
+        }
     }
 }
 
-/// Hands the open batch to its leader. When that is gone its tokens are dropped, and their records come again.
+/// Hands the open batch to its leader. When that is gone its tokens are dropped, and their records join another.
 fn seal(open: &mut Option<Open>) {
     if let Some(batch) = open.take() {
         let _ = batch.sealed.send((batch.records, batch.tokens));
@@ -182,11 +196,15 @@ impl<B: BatchHandler> Drop for Leader<'_, B> {
 
 impl<B: BatchHandler> Handler for Batching<B> {
     async fn handle(&self, record: Record) -> Outcome {
-        let (token, completion) = deferred::new();
-        if let Some((number, is_sealed)) = self.join(record, token) {
-            self.lead(number, is_sealed).await;
+        loop {
+            let (token, completion) = deferred::new();
+            if let Some((number, is_sealed)) = self.join(record.clone(), token) {
+                self.lead(number, is_sealed).await;
+            }
+            if let Some(outcome) = completion.told().await {
+                return outcome;
+            }
         }
-        completion.await
     }
 
     fn run_max(&self) -> usize {
@@ -194,14 +212,20 @@ impl<B: BatchHandler> Handler for Batching<B> {
     }
 
     async fn handle_run(&self, records: Vec<Record>) -> Vec<Outcome> {
-        let (lead, completions) = self.join_run(records);
-        if let Some((number, is_sealed)) = lead {
-            self.lead(number, is_sealed).await;
+        loop {
+            let (lead, completions) = self.join_run(&records);
+            if let Some((number, is_sealed)) = lead {
+                self.lead(number, is_sealed).await;
+            }
+            let mut outcomes = Vec::with_capacity(completions.len());
+            for completion in completions {
+                let Some(outcome) = completion.told().await else { break };
+                outcomes.push(outcome);
+            }
+            // Without any the leader has gone before the call.
+            if !outcomes.is_empty() {
+                return outcomes;
+            }
         }
-        let mut outcomes = Vec::with_capacity(completions.len());
-        for completion in completions {
-            outcomes.push(completion.await);
-        }
-        outcomes
     }
 }

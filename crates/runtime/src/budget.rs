@@ -1,7 +1,7 @@
 //! One byte budget for everything in flight, given back by dropping.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Semaphore;
 
 /// Bytes per permit: tokio's semaphore counts in `u32`, and bytes need no finer step.
@@ -11,6 +11,8 @@ const UNIT_BYTES: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Budget {
     shared: Arc<Shared>,
+    /// Whose bytes these are, when that is counted apart.
+    part: Option<Arc<Tally>>,
 }
 
 #[derive(Debug)]
@@ -20,13 +22,44 @@ struct Shared {
     /// Units that are used beyond the bound: what comes back pays these first.
     owed: AtomicUsize,
     waiting: AtomicUsize,
+    /// What each part has.
+    parts: Mutex<Vec<Arc<Tally>>>,
 }
 
 /// Bytes taken from a budget; dropping gives them back.
 #[derive(Debug)]
 pub struct Taken {
     shared: Arc<Shared>,
+    part: Option<Arc<Tally>>,
     units: usize,
+}
+
+/// Units of one part: in flight, and ever taken.
+#[derive(Debug, Default)]
+struct Tally {
+    used: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Tally {
+    fn add(&self, units: usize) {
+        self.used.fetch_add(units, Ordering::Relaxed);
+        self.taken.fetch_add(units, Ordering::Relaxed);
+    }
+}
+
+/// One who takes from a budget beside others, such as a partition: what is taken through it is counted apart.
+#[derive(Debug)]
+pub(crate) struct Part {
+    budget: Budget,
+}
+
+/// Half of a budget, dealt out in equal shares to its parts, and the other half, for whoever needs it: nobody who holds
+/// on to what it took can take another's share. As of one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shares {
+    share: usize,
+    pool_left: usize,
 }
 
 fn units_of(bytes: usize) -> usize {
@@ -44,8 +77,27 @@ impl Budget {
                 units_max,
                 owed: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
+                parts: Mutex::new(Vec::new()),
             }),
+            part: None,
         }
+    }
+
+    /// One more part of it.
+    pub(crate) fn part(&self) -> Part {
+        let part = Arc::new(Tally::default());
+        self.shared.parts().push(Arc::clone(&part));
+        Part { budget: Self { shared: Arc::clone(&self.shared), part: Some(part) } }
+    }
+
+    /// What its parts may take now.
+    pub(crate) fn shares(&self) -> Shares {
+        let parts = self.shared.parts();
+        let share = self.shared.units_max / 2 / parts.len().max(1);
+        let pool = self.shared.units_max - share * parts.len();
+        let used = self.used_units();
+        let within: usize = parts.iter().map(|part| part.used.load(Ordering::Relaxed).min(share)).sum();
+        Shares { share, pool_left: pool.saturating_sub(used.saturating_sub(within)) }
     }
 
     /// Waits until `bytes` are free, first come first served. A request over the whole budget gets all of it, alone.
@@ -60,15 +112,21 @@ impl Budget {
         let count = u32::try_from(units).expect("the bound is below u32::MAX");
         shared.units.acquire_many(count).await.expect("the budget is never closed").forget();
         drop(waiting);
-        Taken { shared: Arc::clone(shared), units }
+        self.count(units);
+        Taken { shared: Arc::clone(shared), part: self.part.clone(), units }
+    }
+
+    fn count(&self, units: usize) {
+        if let Some(part) = &self.part {
+            part.add(units);
+        }
     }
 
     /// Takes `bytes` that are in memory already, without waiting: what is not free is owed, and nobody takes anything
-    /// before that is paid. Whoever calls it looks at [`Budget::is_spent`] first, so that the bound is passed by one
-    /// batch at most.
+    /// before that is paid. Whoever calls it looks first at what is left, so that the bound is passed by little.
     #[must_use]
     pub fn take_at_once(&self, bytes: usize) -> Taken {
-        let mut taken = Taken { shared: Arc::clone(&self.shared), units: 0 };
+        let mut taken = Taken { shared: Arc::clone(&self.shared), part: self.part.clone(), units: 0 };
         taken.settle(bytes);
         taken
     }
@@ -82,8 +140,12 @@ impl Budget {
     /// Bytes in flight now; over the bound for a moment, when calls turned out heavier than what was taken for them.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
+        self.used_units() * UNIT_BYTES
+    }
+
+    fn used_units(&self) -> usize {
         let free = self.shared.units.available_permits().min(self.shared.units_max);
-        (self.shared.units_max - free + self.shared.owed.load(Ordering::Relaxed)) * UNIT_BYTES
+        self.shared.units_max - free + self.shared.owed.load(Ordering::Relaxed)
     }
 
     /// The bound in bytes.
@@ -106,6 +168,10 @@ impl Taken {
     /// nobody takes anything before that is paid.
     pub fn settle(&mut self, bytes: usize) {
         let units = units_of(bytes);
+        if let Some(part) = &self.part {
+            part.add(units);
+            part.used.fetch_sub(self.units, Ordering::Relaxed);
+        }
         if units <= self.units {
             self.shared.give_back(self.units - units);
         } else {
@@ -128,11 +194,60 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
+        if let Some(part) = &self.part {
+            part.used.fetch_sub(self.units, Ordering::Relaxed);
+        }
         self.shared.give_back(self.units);
     }
 }
 
+impl Part {
+    /// The budget to take from in this part's name.
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Bytes in flight in this part's name.
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.tally().used.load(Ordering::Relaxed) * UNIT_BYTES
+    }
+
+    /// Bytes that were ever taken in this part's name.
+    pub(crate) fn taken_bytes(&self) -> usize {
+        self.tally().taken.load(Ordering::Relaxed).wrapping_mul(UNIT_BYTES)
+    }
+
+    fn tally(&self) -> &Arc<Tally> {
+        self.budget.part.as_ref().expect("a part counts")
+    }
+}
+
+impl Drop for Part {
+    /// What is in flight still counts to the pool from now on.
+    fn drop(&mut self) {
+        self.budget.shared.parts().retain(|part| !Arc::ptr_eq(part, self.tally()));
+    }
+}
+
+impl Shares {
+    /// Bytes that a part may take which has so many: what is left of its share, and of the pool.
+    pub(crate) const fn left_bytes(self, used_bytes: usize) -> usize {
+        (self.share.saturating_sub(used_bytes / UNIT_BYTES) + self.pool_left) * UNIT_BYTES
+    }
+
+    /// A part that had `before` bytes has `after` now.
+    pub(crate) const fn took(&mut self, before: usize, after: usize) {
+        let beyond_before = (before / UNIT_BYTES).saturating_sub(self.share);
+        let beyond_after = (after / UNIT_BYTES).saturating_sub(self.share);
+        self.pool_left = self.pool_left.saturating_sub(beyond_after.saturating_sub(beyond_before));
+    }
+}
+
 impl Shared {
+    fn parts(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
+        self.parts.lock().expect("no panic under this lock")
+    }
+
     fn give_back(&self, units: usize) {
         let before = self
             .owed
@@ -184,6 +299,33 @@ mod tests {
         assert_eq!((budget.is_spent(), budget.used_bytes()), (false, 5 * 1024));
         drop(second);
         assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_part_has_its_share_when_another_has_taken_the_pool() {
+        const KIB: usize = 1024;
+        let budget = Budget::new(100 * KIB);
+        let (greedy, other) = (budget.part(), budget.part());
+        assert_eq!(budget.shares().left_bytes(0), 75 * KIB);
+        let taken = greedy.budget().take_at_once(70 * KIB);
+        let mut shares = budget.shares();
+        assert_eq!((shares.left_bytes(greedy.used_bytes()), shares.left_bytes(0)), (5 * KIB, 30 * KIB));
+        let more = greedy.budget().take_at_once(9 * KIB);
+        shares.took(70 * KIB, greedy.used_bytes());
+        assert_eq!((shares.left_bytes(greedy.used_bytes()), shares.left_bytes(0)), (0, 25 * KIB));
+        assert_eq!(budget.shares().left_bytes(0), 25 * KIB);
+        let small = other.budget().take_at_once(20 * KIB);
+        assert_eq!(budget.shares().left_bytes(other.used_bytes()), 5 * KIB);
+        // What is in flight of one that went away counts to the pool.
+        drop(greedy);
+        assert_eq!(budget.shares().left_bytes(other.used_bytes()), 30 * KIB);
+        drop((taken, more));
+        assert_eq!(
+            (budget.used_bytes(), budget.shares().left_bytes(other.used_bytes())),
+            (20 * KIB, 80 * KIB)
+        );
+        drop(small);
+        assert_eq!((budget.used_bytes(), other.used_bytes()), (0, 0));
     }
 
     #[tokio::test]

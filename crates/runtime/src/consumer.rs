@@ -6,15 +6,18 @@
 //! running.stop(Duration::from_secs(10)).await?;
 //! ```
 
+use crate::admission::{self, Claim, Measures};
 use crate::budget::Budget;
 use crate::dead_letter::DeadLetters;
+use crate::ending::{self, Watch};
 use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
 use crate::offset_map::TEXT_BYTES_MAX;
-use crate::poller::{Orders, Poller, Settings, Turn};
+use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
+use crate::retry_topic::RetryTopic;
 use crate::shaping::Shaping;
 use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
@@ -41,9 +44,11 @@ pub struct Consumer {
     commit_every: Duration,
     drain_max: Duration,
     metadata_bytes_max: usize,
+    is_after_parallel_consumer: bool,
     retry: RetryPolicy,
     dead_letters: Option<DeadLetters>,
     shaping: Option<Shaping>,
+    retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
 }
@@ -62,9 +67,11 @@ impl Consumer {
             commit_every: Duration::from_secs(1),
             drain_max: Duration::from_secs(1),
             metadata_bytes_max: TEXT_BYTES_MAX,
+            is_after_parallel_consumer: false,
             retry: RetryPolicy::default(),
             dead_letters: None,
             shaping: None,
+            retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
         }
@@ -119,6 +126,16 @@ impl Consumer {
         self
     }
 
+    /// The group was Parallel Consumer's: what its commits say is done past them is not handled again.
+    ///
+    /// Not by default, because its short forms have no mark that other metadata could not have by chance, and what is
+    /// wrongly read as done would be lost.
+    #[must_use]
+    pub const fn after_parallel_consumer(mut self) -> Self {
+        self.is_after_parallel_consumer = true;
+        self
+    }
+
     /// What happens to records that fail.
     #[must_use]
     pub const fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -140,6 +157,14 @@ impl Consumer {
         self
     }
 
+    /// What fails is tried again through a topic, as Decaton does, and not in place. The policy's waits, attempts and age
+    /// hold all the same; the order of a key does not.
+    #[must_use]
+    pub fn retry_topic(mut self, topic: RetryTopic) -> Self {
+        self.retry_topic = Some(topic);
+        self
+    }
+
     /// How much is taken from the log, to begin with; [`Running::flow`] changes it.
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
@@ -155,10 +180,7 @@ impl Consumer {
     }
 
     fn validate(&self) -> Result<(), Fault> {
-        let wrong = |field: &str, why: &str| {
-            Err(Fault::new(FaultKind::Config, "W-CONFIG", "start a consumer", field)
-                .caused_by(why.to_owned()))
-        };
+        let wrong = |field: &str, why: &str| Err(admission::refused(field, why));
         if self.shard_count == 0 {
             return wrong("shards", "nothing would be handled; leave it out for one a core");
         }
@@ -177,6 +199,14 @@ impl Consumer {
         if self.retry.first > self.retry.longest {
             return wrong("retry.first", "the first wait is longer than the longest");
         }
+        let measures = Measures {
+            shard_count: self.shard_count,
+            window_records: self.window_records,
+            commit_every: self.commit_every,
+            drain_max: self.drain_max,
+            retry: &self.retry,
+        };
+        measures.check()?;
         self.flow.check(self.means())
     }
 
@@ -184,13 +214,21 @@ impl Consumer {
         Means { has_shaping: self.shaping.is_some(), has_dead_letters: self.dead_letters.is_some() }
     }
 
+    /// Refuses what the source says cannot be; otherwise the claim to its topics.
+    fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        let Some(membership) = self.source.membership() else { return Ok(None) };
+        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        Claim::new::<H>(&membership).map(Some)
+    }
+
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
     /// library's own when there is none. The poller has a thread of its own.
     ///
     /// # Errors
     /// When a setting is wrong, or the source cannot start.
-    pub async fn start(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub async fn start<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -201,11 +239,11 @@ impl Consumer {
         let (started, is_started) = oneshot::channel();
         let (ended, is_ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let start = poller.source().start(wake.clone());
+            let start = admission::open(poller.source(), wake.clone(), age_max);
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
-                return poller.close_shards();
+                return;
             }
             let end = loop {
                 match poller.turn() {
@@ -214,6 +252,8 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            // The shards end with the poller, and the word comes last.
+            drop((poller, claim));
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -233,13 +273,11 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_in_task(self, handler: impl Handler) -> Result<Running, Fault> {
+    pub fn start_in_task<H: Handler>(self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
+        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        if let Err(fault) = poller.source().start(wake.clone()) {
-            poller.close_shards();
-            return Err(fault);
-        }
+        admission::open(poller.source(), wake.clone(), age_max)?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -253,6 +291,7 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
+            drop((poller, claim));
             let _ = ended.send(end);
         }));
         Ok(running)
@@ -267,6 +306,7 @@ impl Consumer {
             retry: self.retry,
             dead_letters: self.dead_letters,
             shaping: self.shaping,
+            retry_topic: self.retry_topic,
             stats: Arc::clone(&stats),
             stop: Box::new({
                 let (orders, wake) = (Arc::clone(&orders), wake.clone());
@@ -280,6 +320,7 @@ impl Consumer {
         let handler = Arc::new(handler);
         let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            let watch = Watch::new(Arc::clone(&orders), wake.clone());
             let runs = (handler.run_max() > 1).then(|| Runs {
                 records_max: handler.run_max(),
                 make: Box::new({
@@ -291,7 +332,8 @@ impl Consumer {
                 }),
             });
             runtime.spawn(async move {
-                Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs).run().await
+                let shard = Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs);
+                watch.over(shard.run()).await;
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
@@ -300,6 +342,7 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
             self.source,
@@ -320,6 +363,8 @@ impl Consumer {
             tasks,
             thread: None,
             ended: None,
+            end: None,
+            runtime: runtime.clone(),
             own: None,
         };
         (poller, running, wake)
@@ -338,8 +383,7 @@ fn own_runtime(threads: usize) -> Result<Runtime, Fault> {
 }
 
 fn poller_is_gone() -> Fault {
-    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "go on consuming", "")
-        .caused_by("the poller ended without a word: it panicked, or its runtime was shut down")
+    ending::broken("the poller ended without a word: it panicked, or its runtime was shut down")
 }
 
 /// A consumer at work. Dropped without [`Running::stop`] it drops what runs, commits what is done, and leaves the group
@@ -354,6 +398,10 @@ pub struct Running {
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: Option<oneshot::Receiver<Result<(), Fault>>>,
+    /// How it has ended, once that is known.
+    end: Option<Result<(), Fault>>,
+    /// Where the shards run.
+    runtime: Handle,
     own: Option<Runtime>,
 }
 
@@ -409,21 +457,26 @@ impl Running {
         }));
     }
 
-    /// Resolves when the consumer has ended by itself.
+    /// Resolves when the consumer has ended by itself. Asked again it says the same.
     ///
     /// # Errors
     /// With the reason.
     pub async fn ended(&mut self) -> Result<(), Fault> {
-        let Some(ended) = self.ended.as_mut() else { return Ok(()) };
-        let end = ended.await.unwrap_or_else(|_| Err(poller_is_gone()));
-        self.ended = None;
-        end
+        if let Some(ended) = self.ended.as_mut() {
+            self.end = Some(ended.await.unwrap_or_else(|_| Err(poller_is_gone())));
+            self.ended = None;
+        }
+        match &self.end {
+            Some(Err(fault)) => Err(ending::repeated(fault)),
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     /// Takes no more records, gives those that run so much time, commits what is done, and leaves the group.
     ///
     /// # Errors
-    /// When the consumer had ended by itself before, with the reason.
+    /// When the consumer had ended by itself before, with the reason; or when a handler that computes without an
+    /// `.await` holds a shard, which is waited for two seconds longer and then left to itself.
     pub async fn stop(mut self, drain_max: Duration) -> Result<Counts, Fault> {
         self.order_stop(drain_max);
         let end = self.ended().await;
@@ -431,10 +484,19 @@ impl Running {
             // It has sent its last word, so this takes no time.
             let _ = thread.join();
         }
-        for task in std::mem::take(&mut self.tasks) {
-            let _ = task.await;
+        let tasks = futures::future::join_all(std::mem::take(&mut self.tasks));
+        // The clock of the shards' runtime: the caller may have none.
+        let tasks = {
+            let _entered = self.runtime.enter();
+            tokio::time::timeout(CANCEL_WAIT, tasks)
+        };
+        let are_ended = tasks.await.is_ok();
+        end?;
+        if are_ended {
+            Ok(self.stats.counts())
+        } else {
+            Err(ending::broken("a handler that computes without an .await holds its shard"))
         }
-        end.map(|()| self.stats.counts())
     }
 
     fn order_stop(&self, drain_max: Duration) {

@@ -42,6 +42,10 @@ impl DeadLetters {
         Self { writer, topic, group: group.to_owned() }
     }
 
+    pub(crate) fn topic(&self) -> &str {
+        self.topic.as_str()
+    }
+
     /// Writes one; resolves when it is durable.
     pub(crate) fn write(&self, record: &Record, cause: &str) -> crate::log::Job<'static, ()> {
         self.write_all(std::iter::once(record), cause)

@@ -48,6 +48,13 @@ impl Token {
     }
 }
 
+impl Completion {
+    /// What was said; `None` when the token was dropped without a word.
+    pub(crate) async fn told(self) -> Option<Outcome> {
+        self.receiver.await.ok()
+    }
+}
+
 impl Future for Completion {
     type Output = Outcome;
 

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Health {
     /// The partitions that are ours.
     pub partitions: Vec<PartitionHealth>,
+    /// Why the consumer has ended, when it has by itself.
+    pub ended: Option<String>,
 }
 
 /// One partition.
@@ -38,11 +40,12 @@ pub struct PartitionHealth {
 }
 
 impl Health {
-    /// The partitions that need somebody's eyes: those that stopped, and those whose head has been the same for so
-    /// long. One sentence each.
+    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, and those whose head
+    /// has been the same for so long. One sentence each.
     #[must_use]
     pub fn complaints(&self, head_for_max: Duration) -> Vec<String> {
-        self.partitions.iter().filter_map(|partition| partition.complaint(head_for_max)).collect()
+        let ended = self.ended.iter().map(|reason| format!("the consumer has ended: {reason}"));
+        ended.chain(self.partitions.iter().filter_map(|one| one.complaint(head_for_max))).collect()
     }
 }
 

@@ -9,8 +9,10 @@
 //! rest goes; [`testing`] needs no broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
-//! [`window`] and [`offset_map`] say which records of a partition are done.
+//! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
+//! [`parallel_consumer`] are for teams that come from elsewhere.
 
+mod admission;
 pub mod app;
 mod assignment;
 pub mod batch;
@@ -18,8 +20,11 @@ pub mod blocking;
 pub mod budget;
 pub mod consumer;
 pub mod dead_letter;
+mod deadline;
+pub mod decaton;
 pub mod deferred;
 pub mod drain;
+mod ending;
 pub mod flow;
 pub mod flow_file;
 pub mod handler;
@@ -30,11 +35,13 @@ mod mailbox;
 mod meter;
 pub mod offset_map;
 pub mod outcome;
+pub mod parallel_consumer;
 mod partition;
 mod poller;
 pub mod quota;
 pub mod record;
 pub mod retry;
+pub mod retry_topic;
 pub mod shaping;
 mod shard;
 pub mod source;

@@ -27,7 +27,7 @@ struct Partition {
 type Counter = (&'static str, &'static str, fn(&Counts) -> u64);
 type Gauge = (&'static str, &'static str, fn(&PartitionHealth) -> f64);
 
-const COUNTERS: [Counter; 17] = [
+const COUNTERS: [Counter; 19] = [
     ("consumer_records_received", "Records that came from the log", |counts| counts.received),
     ("consumer_records_done", "Records that the handler called done", |counts| counts.done),
     ("consumer_records_skipped", "Records that the handler skipped", |counts| counts.skipped),
@@ -39,6 +39,10 @@ const COUNTERS: [Counter; 17] = [
     ("consumer_dead_letters", "Dead letters that are durable", |counts| counts.dead_letters),
     ("consumer_dead_letters_failed", "Dead letters not written yet, by try", |counts| {
         counts.dead_letters_failed
+    }),
+    ("consumer_records_requeued", "Records that are durable in the retry topic", |counts| counts.requeued),
+    ("consumer_requeues_failed", "Records not written to the retry topic yet, by try", |counts| {
+        counts.requeues_failed
     }),
     ("consumer_records_parked", "Records given up and held", |counts| counts.parked),
     ("consumer_commits", "Commits answered with yes, by partition", |counts| counts.commits),

@@ -4,6 +4,7 @@
 //! the committed offset. Form `b`: one bit an offset from the committed one on, lowest bit first. The shorter is
 //! written. What does not fit into the limit is left out from the end: a successor then repeats more, and loses nothing.
 
+use crate::parallel_consumer;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use std::ops::Range;
@@ -14,14 +15,14 @@ pub const TEXT_BYTES_MAX: usize = 4000;
 const MAGIC: &str = "w1";
 
 /// Offsets that a map may span; more is a lie or a mistake.
-const SPAN_MAX: i64 = 1 << 32;
+pub(crate) const SPAN_MAX: i64 = 1 << 32;
 
 /// Why a commit's metadata says nothing to us. The group works all the same: what it would have said is repeated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
-    /// Written by something else, or by a later version.
-    #[error("the metadata is not ours")]
-    Foreign,
+    /// Written by something else, or by a later version; by what, if its looks tell.
+    #[error("the metadata is not ours, it is {0}")]
+    Foreign(&'static str),
     /// Ours, and damaged.
     #[error("the metadata is damaged: {0}")]
     Damaged(&'static str),
@@ -31,8 +32,11 @@ pub enum MapError {
 #[must_use]
 pub fn encode(base: i64, done: &[Range<i64>], text_bytes_max: usize) -> String {
     let body_max = text_bytes_max.saturating_sub(MAGIC.len() + 1) / 4 * 3;
-    let (runs, runs_count) = runs(base, done, body_max);
-    let (bits, bits_count) = bits(base, done, body_max);
+    // What no reader would take is left out, or it would take the rest with it.
+    let end = base.saturating_add(SPAN_MAX);
+    let within = &done[..done.partition_point(|range| range.end <= end)];
+    let (runs, runs_count) = runs(base, within, body_max);
+    let (bits, bits_count) = bits(base, within, body_max);
     // The one that says more, then the shorter one.
     let (form, body, count) = if (runs_count, bits.len()) >= (bits_count, runs.len()) {
         ('r', runs, runs_count)
@@ -50,7 +54,8 @@ pub fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let rest = text.strip_prefix(MAGIC).ok_or(MapError::Foreign)?;
+    let rest =
+        text.strip_prefix(MAGIC).ok_or_else(|| MapError::Foreign(parallel_consumer::writer_of(text)))?;
     let form = rest.chars().next().ok_or(MapError::Damaged("it has no form"))?;
     let body = STANDARD_NO_PAD
         .decode(rest.get(form.len_utf8()..).unwrap_or_default())
@@ -58,8 +63,17 @@ pub fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
     match form {
         'r' => read_runs(base, &body),
         'b' => read_bits(base, &body),
-        _ => Err(MapError::Foreign),
+        _ => Err(MapError::Foreign("of a later version")),
     }
+}
+
+/// As [`decode`], for a group that Parallel Consumer may have left: reads its metadata, too.
+///
+/// # Errors
+/// When it is neither's, or damaged.
+pub fn decode_either(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
+    // None of its texts begins like ours: its first byte is a letter, which base64 does not begin with a `w`.
+    if text.starts_with(MAGIC) { decode(base, text) } else { parallel_consumer::decode(base, text) }
 }
 
 /// Run lengths within the limit, and how many offsets they cover as done.
@@ -106,7 +120,7 @@ fn read_runs(base: i64, mut body: &[u8]) -> Result<Vec<Range<i64>>, MapError> {
         let done = take_varint(&mut body)?;
         let start = at.checked_add_unsigned(pending).ok_or(LONG)?;
         let end = start.checked_add_unsigned(done).ok_or(LONG)?;
-        if end - base > SPAN_MAX {
+        if end.checked_sub(base).is_none_or(|span| span > SPAN_MAX) {
             return Err(LONG);
         }
         ranges.push(start..end);
@@ -184,10 +198,16 @@ mod tests {
     }
 
     #[test]
+    fn a_record_far_beyond_the_others_takes_no_mark_with_it() {
+        let done = [12..14, 1 << 40..(1 << 40) + 1, i64::MAX - 1..i64::MAX];
+        assert_eq!(decode(10, &encode(10, &done, TEXT_BYTES_MAX)), Ok(vec![12..14]));
+    }
+
+    #[test]
     fn foreign_and_damaged_metadata_is_named() {
         assert_eq!(decode(0, ""), Ok(Vec::new()));
         for foreign in ["bAAA", "AQ==", "w2rAA", "w1x", "consumer-17"] {
-            assert_eq!(decode(0, foreign), Err(MapError::Foreign), "{foreign}");
+            assert!(matches!(decode(0, foreign), Err(MapError::Foreign(_))), "{foreign}");
         }
         for damaged in ["w1", "w1r?", "w1rgA", "w1rAA", "w1r////////////////"] {
             assert!(matches!(decode(0, damaged), Err(MapError::Damaged(_))), "{damaged}");
@@ -209,6 +229,7 @@ mod tests {
         fn any_text_is_read_or_refused(text in ".{0,60}", letters in "w1[rb][A-Za-z0-9+/]{0,40}") {
             let _ = decode(7, &text);
             let _ = decode(i64::MAX - 5, &letters);
+            let _ = decode(i64::MIN, &letters);
         }
     }
 }

@@ -12,7 +12,8 @@ pub enum Outcome {
     Done,
     /// The record needs nothing; counted apart from what is done.
     Skip(Cow<'static, str>),
-    /// Try again: after this time, or by the retry policy's back-off. The key waits, others go on.
+    /// Try again: after this time (a millisecond at least), or by the retry policy's back-off. The key waits, others go
+    /// on.
     Retry(Option<Duration>),
     /// Try again with this value instead, such as what is left of a bulk that succeeded in part.
     RetryWith(Bytes, Option<Duration>),

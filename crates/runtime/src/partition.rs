@@ -1,6 +1,7 @@
 //! The poller's side of one partition: its window, what is committed, and what a predecessor had done.
 
 use crate::assignment::Assignment;
+use crate::budget::Part;
 use crate::flow::Bucket;
 use crate::health::PartitionHealth;
 use crate::offset_map;
@@ -11,6 +12,9 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::time::Instant;
+
+/// Records that are taken of a partition before it is known how large they are.
+const RECORDS_FIRST: usize = 16;
 
 pub(crate) struct Partition {
     pub(crate) assignment: Arc<Assignment>,
@@ -23,17 +27,22 @@ pub(crate) struct Partition {
     pub(crate) fetch_min: usize,
     /// Its own rate.
     pub(crate) bucket: Bucket,
+    /// Its part of the byte budget.
+    pub(crate) part: Part,
+    /// Bytes that one of its records takes, as the last ones say; 0 is not known yet.
+    record_bytes: usize,
     /// The commit on its way, and the last one that was answered.
     pub(crate) sent: Option<(i64, String)>,
     pub(crate) acked: Option<(i64, String)>,
     /// Where a successor would start.
     base: Option<i64>,
+    window_records: usize,
     /// One past the last record that was started.
     next: i64,
     /// Offsets that a predecessor had done, in order; those before `next` are gone.
     done_before: VecDeque<Range<i64>>,
-    /// Offset and lane of what was handed to the shards, from the head on: the head must have a name.
-    lanes: VecDeque<(i64, u64)>,
+    /// Slot number and lane of what was handed to the shards, from the head on: the head must have a name.
+    lanes: VecDeque<(u64, u64)>,
     /// The oldest record that is not done, and since when it is that.
     head: Option<(i64, Instant)>,
     since: Instant,
@@ -43,6 +52,7 @@ impl Partition {
     pub(crate) fn new(
         assignment: Arc<Assignment>,
         window_records: usize,
+        part: Part,
         committed: Option<i64>,
         metadata: String,
         done_before: Vec<Range<i64>>,
@@ -54,12 +64,15 @@ impl Partition {
             fetch_min: (window.free() / 16).clamp(1, 64),
             window,
             bucket: Bucket::new(now),
+            part,
+            record_bytes: 0,
             is_leaving: false,
             fault: None,
             sent: None,
             acked: committed.map(|offset| (offset, metadata)),
             base: committed,
-            next: committed.unwrap_or(0),
+            window_records,
+            next: committed.unwrap_or(i64::MIN),
             done_before: done_before.into(),
             lanes: VecDeque::new(),
             head: None,
@@ -67,14 +80,44 @@ impl Partition {
         }
     }
 
+    /// How many records are likely to fit into so many bytes; one at least, because only that shows its size.
+    pub(crate) fn records_within(&self, bytes: usize) -> usize {
+        let few = if self.record_bytes == 0 { RECORDS_FIRST } else { usize::MAX };
+        (bytes / self.record_bytes.max(1)).clamp(1, few)
+    }
+
+    /// So many records took so many bytes.
+    pub(crate) fn learn(&mut self, count: usize, bytes: usize) {
+        let now = bytes / count.max(1);
+        // Up at once and down slowly: a bound is passed by one surprise.
+        self.record_bytes = now.max((self.record_bytes * 3 + now) / 4).max(1);
+    }
+
     pub(crate) fn is_at(&self, place: &Place) -> bool {
         self.assignment.place == *place
     }
 
     pub(crate) fn start(&mut self, offset: i64) -> Slot {
+        if offset < self.next {
+            self.go_back(offset);
+        }
         self.base.get_or_insert(offset);
-        self.next = offset + 1;
+        self.next = offset.saturating_add(1);
         self.window.start(offset)
+    }
+
+    /// The log went back to this offset: it was cut, or made anew. What was known of this offset and what follows is
+    /// not true any more. What was started before is handled all the same, in its lanes before what comes now.
+    fn go_back(&mut self, offset: i64) {
+        let place = &self.assignment.place;
+        tracing::warn!(%place, offset, expected = self.next, "the log went back: it was cut, or made anew");
+        self.done_before.clear();
+        if self.base.is_none_or(|base| offset <= base) {
+            // Nothing of what is in flight is of this log.
+            self.window = Window::new(self.window_records);
+            self.lanes.clear();
+            self.base = Some(offset);
+        }
     }
 
     /// Whether a predecessor had done it. Asked for in log order.
@@ -86,14 +129,15 @@ impl Partition {
     }
 
     /// Remembers the lane of a record that is handed to a shard. In log order.
-    pub(crate) fn hand_over(&mut self, offset: i64, lane: u64) {
-        self.lanes.push_back((offset, lane));
+    pub(crate) fn hand_over(&mut self, slot: &Slot, lane: u64) {
+        self.lanes.push_back((slot.number(), lane));
     }
 
     pub(crate) fn advance(&mut self) {
         if let Some(base) = self.window.advance() {
             self.base = Some(base);
-            let passed = self.lanes.partition_point(|(offset, _)| *offset < base);
+            let head = self.window.head_number();
+            let passed = self.lanes.partition_point(|(number, _)| *number < head);
             self.lanes.drain(..passed);
         }
     }
@@ -117,7 +161,7 @@ impl Partition {
     }
 
     pub(crate) fn health(&mut self, now: Instant) -> PartitionHealth {
-        let head = self.window.head_offset();
+        let (head, head_number) = (self.window.head_offset(), self.window.head_number());
         if head != self.head.map(|(offset, _)| offset) {
             self.head = head.map(|offset| (offset, now));
         }
@@ -128,7 +172,10 @@ impl Partition {
             head,
             head_for: self.head.map(|(_, since)| now - since).unwrap_or_default(),
             head_attempts_failed: trouble.as_ref().map_or(0, |trouble| trouble.attempt),
-            head_lane: self.lanes.front().filter(|(offset, _)| Some(*offset) == head).map(|(_, lane)| *lane),
+            head_lane: head
+                .and(self.lanes.front())
+                .filter(|(number, _)| *number == head_number)
+                .map(|one| one.1),
             head_reason: trouble.map(|trouble| trouble.reason),
             pending: self.window.pending(),
             failing: self.assignment.trouble_count(),
@@ -142,10 +189,14 @@ impl Partition {
 mod tests {
     use super::*;
 
+    fn part() -> Part {
+        crate::budget::Budget::new(1024).part()
+    }
+
     fn partition(committed: i64, done: Vec<Range<i64>>) -> Partition {
         let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
         let metadata = offset_map::encode(committed, &done, 4000);
-        Partition::new(assignment, 64, Some(committed), metadata, done, Instant::now())
+        Partition::new(assignment, 64, part(), Some(committed), metadata, done, Instant::now())
     }
 
     fn done_after(commit: &Commit) -> Vec<Range<i64>> {
@@ -173,7 +224,8 @@ mod tests {
     #[test]
     fn nothing_is_committed_before_anything_is_known() {
         let assignment = Arc::new(Assignment::new(1, Place::new("t", 0)));
-        let mut partition = Partition::new(assignment, 64, None, String::new(), Vec::new(), Instant::now());
+        let mut partition =
+            Partition::new(assignment, 64, part(), None, String::new(), Vec::new(), Instant::now());
         assert_eq!(partition.commit(4000), None);
         let slot = partition.start(5);
         // A start without a commit is a position worth keeping: retention or a later record must not move it.

@@ -5,6 +5,8 @@
 
 use crate::assignment::Assignment;
 use crate::budget::Budget;
+use crate::deadline;
+use crate::ending;
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::lane;
@@ -14,6 +16,7 @@ use crate::partition::Partition;
 use crate::record::{Place, Record};
 use crate::source::{Assigned, Commit, Event, LogSource};
 use crate::stats::{Counts, Stats};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -31,7 +34,7 @@ const LOOK_WAIT_MAX: Duration = Duration::from_millis(8);
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(5);
 
 /// How long a cancelled attempt may take to notice: a handler that computes has no `.await`.
-const CANCEL_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
 /// What the poller is told from outside.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<Duration>,
     /// Stop because of this.
     pub(crate) fault: Option<Fault>,
+    /// Stop at once: a shard is gone.
+    pub(crate) broken: Option<Fault>,
     /// Take as this says from now on.
     pub(crate) flow: Option<Flow>,
 }
@@ -49,11 +54,15 @@ pub(crate) struct Settings {
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
+    pub(crate) is_after_parallel_consumer: bool,
 }
 
 /// Partitions on their way out.
 struct Drain {
+    /// What is released at its end.
     places: Vec<Place>,
+    /// The assignments that it waits for.
+    ids: Vec<u64>,
     deadline: Instant,
     is_cancelled: bool,
     is_lost: bool,
@@ -69,6 +78,8 @@ pub(crate) struct Poller {
     health: Arc<Mutex<Health>>,
     partitions: Vec<Partition>,
     drains: Vec<Drain>,
+    /// What was given back to us before we were done with it: begins when that is gone.
+    returning: Vec<Assigned>,
     next_id: u64,
     first: usize,
     commit_due: Instant,
@@ -102,7 +113,7 @@ impl Poller {
         health: Arc<Mutex<Health>>,
     ) -> Self {
         let stages = shards.iter().map(|_| Vec::new()).collect();
-        let commit_due = Instant::now() + settings.commit_every;
+        let commit_due = deadline::after(Instant::now(), settings.commit_every);
         Self {
             source,
             settings,
@@ -113,6 +124,7 @@ impl Poller {
             health,
             partitions: Vec::new(),
             drains: Vec::new(),
+            returning: Vec::new(),
             next_id: 1,
             first: 0,
             commit_due,
@@ -132,12 +144,27 @@ impl Poller {
         &mut *self.source
     }
 
-    /// Ends the shards of a consumer that does not start.
-    pub(crate) fn close_shards(&self) {
-        self.shards.iter().for_each(|shard| shard.push(Message::Close));
+    /// One turn; a panic in it is the end, with its text.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let turned = catch_unwind(AssertUnwindSafe(|| self.try_turn()));
+        turned.unwrap_or_else(|panic| {
+            let fault = ending::broken(format!("the poller panicked: {}", ending::panic_text(&*panic)));
+            // What it knows may be half of a turn: nothing is committed, and the next owner repeats it.
+            self.partitions.clear();
+            if catch_unwind(AssertUnwindSafe(|| self.source.close())).is_err() {
+                tracing::error!("the source panicked while it left the group");
+            }
+            Turn::Ended(self.ended(Err(fault)))
+        })
     }
 
-    pub(crate) fn turn(&mut self) -> Turn {
+    /// Tells health how the consumer ended.
+    fn ended(&mut self, end: Result<(), Fault>) -> Result<(), Fault> {
+        self.publish(Instant::now(), end.as_ref().err().map(Fault::chain));
+        end
+    }
+
+    fn try_turn(&mut self) -> Turn {
         let now = Instant::now();
         self.obey(now);
         let mut events = std::mem::take(&mut self.events);
@@ -147,19 +174,19 @@ impl Poller {
         }
         self.events = events;
         let mut moved = self.drain(now);
+        self.begin_returned(now);
         let (fetched, is_held_back) = self.fetch(now);
         moved |= fetched;
         if now >= self.commit_due {
             self.commit();
-            self.publish(now);
-            self.commit_due = now + self.settings.commit_every;
+            self.publish(now, None);
+            self.commit_due = deadline::after(now, self.settings.commit_every);
         }
         self.stats.add(&mut self.counts);
         if self.is_stopping && self.drains.is_empty() {
             self.source.close();
-            self.close_shards();
-            self.publish(now);
-            return Turn::Ended(self.end.take().map_or(Ok(()), Err));
+            let end = self.end.take().map_or(Ok(()), Err);
+            return Turn::Ended(self.ended(end));
         }
         Turn::Wait(self.wait(now, moved, is_held_back || !self.drains.is_empty()))
     }
@@ -187,13 +214,17 @@ impl Poller {
             }
             self.flow = flow;
         }
-        let limit = match (orders.fault.take(), orders.stop.take()) {
-            (Some(fault), _) => {
+        let limit = match (orders.broken.take(), orders.fault.take(), orders.stop.take()) {
+            (Some(fault), ..) => {
+                self.end.get_or_insert(fault);
+                Duration::ZERO
+            }
+            (None, Some(fault), _) => {
                 self.end.get_or_insert(fault);
                 self.settings.drain_max
             }
-            (None, Some(limit)) => limit,
-            (None, None) => return,
+            (None, None, Some(limit)) => limit,
+            (None, None, None) => return,
         };
         drop(orders);
         self.stop(now, limit, false);
@@ -202,8 +233,13 @@ impl Poller {
     fn stop(&mut self, now: Instant, limit: Duration, is_lost: bool) {
         self.is_stopping = true;
         let all = self.partitions.iter().filter(|partition| !partition.is_leaving);
-        let all = all.map(|partition| partition.assignment.place.clone()).collect();
-        self.begin_drain(all, now + limit, is_lost);
+        let all = all.map(|partition| partition.assignment.place.clone());
+        let all = all.chain(self.returning.iter().map(|assigned| assigned.place.clone())).collect();
+        let deadline = deadline::after(now, limit);
+        for drain in self.drains.iter_mut().filter(|drain| !drain.is_cancelled) {
+            drain.deadline = drain.deadline.min(deadline);
+        }
+        self.begin_drain(all, deadline, is_lost);
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -214,10 +250,12 @@ impl Poller {
             }
             Event::Assigned(assigned) => {
                 for one in assigned {
-                    self.begin(one, now);
+                    self.assigned(one, now);
                 }
             }
-            Event::Revoked(places) => self.begin_drain(places, now + self.settings.drain_max, false),
+            Event::Revoked(places) => {
+                self.begin_drain(places, deadline::after(now, self.settings.drain_max), false);
+            }
             Event::Lost(places) => self.begin_drain(places, now, true),
             Event::Committed(places) => {
                 self.counts.commits += places.len() as u64;
@@ -249,9 +287,35 @@ impl Poller {
         }
     }
 
+    /// A partition is ours. When it was ours and we are not done with that, it was lost meanwhile.
+    fn assigned(&mut self, assigned: Assigned, now: Instant) {
+        if !self.partitions.iter().any(|partition| partition.is_at(&assigned.place)) {
+            return self.begin(assigned, now);
+        }
+        self.begin_drain(vec![assigned.place.clone()], now, true);
+        // Who had it is to end, and the place is to stay.
+        self.drains.iter_mut().for_each(|drain| drain.places.retain(|place| *place != assigned.place));
+        self.returning.push(assigned);
+    }
+
+    fn begin_returned(&mut self, now: Instant) {
+        for assigned in std::mem::take(&mut self.returning) {
+            if self.partitions.iter().any(|partition| partition.is_at(&assigned.place)) {
+                self.returning.push(assigned);
+            } else {
+                self.begin(assigned, now);
+            }
+        }
+    }
+
     fn begin(&mut self, assigned: Assigned, now: Instant) {
         let base = assigned.committed.unwrap_or(0);
-        let done = offset_map::decode(base, &assigned.metadata).unwrap_or_else(|error| {
+        let decode = if self.settings.is_after_parallel_consumer {
+            offset_map::decode_either
+        } else {
+            offset_map::decode
+        };
+        let done = decode(base, &assigned.metadata).unwrap_or_else(|error| {
             tracing::warn!(place = %assigned.place, %error, "what the last owner had done past its commit is not known");
             Vec::new()
         });
@@ -264,6 +328,7 @@ impl Poller {
         self.partitions.push(Partition::new(
             assignment,
             self.settings.window_records,
+            self.budget.part(),
             assigned.committed,
             assigned.metadata,
             done,
@@ -272,22 +337,23 @@ impl Poller {
     }
 
     fn begin_drain(&mut self, places: Vec<Place>, deadline: Instant, is_lost: bool) {
+        self.returning.retain(|assigned| !places.contains(&assigned.place));
+        let mut ids = Vec::new();
         for partition in &mut self.partitions {
-            if places.iter().any(|place| partition.is_at(place)) && !partition.is_leaving {
-                partition.is_leaving = true;
+            if places.iter().any(|place| partition.is_at(place)) {
                 let id = partition.assignment.id;
-                self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
+                ids.push(id);
+                if !partition.is_leaving {
+                    partition.is_leaving = true;
+                    self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
+                }
             }
         }
-        // What is lost needs no order between it and a drain that is under way: that one ends as lost, too.
-        for drain in self
-            .drains
-            .iter_mut()
-            .filter(|drain| is_lost && drain.places.iter().any(|one| places.contains(one)))
-        {
-            (drain.is_lost, drain.deadline) = (true, deadline);
+        if is_lost {
+            // The drains that wait for it go on without it.
+            self.drains.iter_mut().for_each(|drain| drain.ids.retain(|id| !ids.contains(id)));
         }
-        self.drains.push(Drain { places, deadline, is_cancelled: false, is_lost });
+        self.drains.push(Drain { places, ids, deadline, is_cancelled: false, is_lost });
     }
 
     /// Looks at the partitions on their way out; whether one drain came to its end.
@@ -301,9 +367,8 @@ impl Poller {
     }
 
     fn drain_one(&mut self, drain: &mut Drain, now: Instant) -> bool {
-        let leaving = || {
-            self.partitions.iter().filter(|partition| drain.places.iter().any(|place| partition.is_at(place)))
-        };
+        let is_of = |partition: &Partition, drain: &Drain| drain.ids.contains(&partition.assignment.id);
+        let leaving = || self.partitions.iter().filter(|partition| is_of(partition, drain));
         let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
         if !is_quiet && now >= drain.deadline && !drain.is_cancelled {
             for partition in leaving() {
@@ -322,10 +387,9 @@ impl Poller {
                 "a handler does not let go of its partition; it may end after the next owner has begun"
             );
         }
-        let (mut leaving, staying) =
-            std::mem::take(&mut self.partitions).into_iter().partition::<Vec<Partition>, _>(|partition| {
-                drain.places.iter().any(|place| partition.is_at(place))
-            });
+        let (mut leaving, staying) = std::mem::take(&mut self.partitions)
+            .into_iter()
+            .partition::<Vec<Partition>, _>(|partition| is_of(partition, drain));
         self.partitions = staying;
         if !drain.is_lost {
             leaving.iter_mut().for_each(Partition::advance);
@@ -366,6 +430,7 @@ impl Poller {
             return (false, false);
         }
         self.first = (self.first + 1) % count;
+        let mut shares = self.budget.shares();
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
@@ -375,15 +440,21 @@ impl Poller {
             let rated = self.bucket.left(self.flow.rate, now);
             let rated = rated.min(partition.bucket.left(self.flow.rate_per_partition, now));
             let room = partition.window.free().min(limits::FETCH_RECORDS_MAX);
-            if room < partition.fetch_min || rated == 0 || self.budget.is_spent() {
+            let used = partition.part.used_bytes();
+            let left = shares.left_bytes(used);
+            if room < partition.fetch_min || rated == 0 || left == 0 {
                 is_held_back = true;
                 continue;
             }
-            let room = room.min(rated);
-            self.source.fetch(&partition.assignment.place, room, &self.budget, &mut self.records);
+            let room = room.min(rated).min(partition.records_within(left));
+            let (budget, taken) = (partition.part.budget(), partition.part.taken_bytes());
+            self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
             if self.records.is_empty() {
                 continue;
             }
+            let taken = partition.part.taken_bytes().wrapping_sub(taken);
+            partition.learn(self.records.len(), taken);
+            shares.took(used, used + taken);
             moved = true;
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());
@@ -414,10 +485,17 @@ impl Poller {
         }
     }
 
-    fn publish(&mut self, now: Instant) {
+    fn publish(&mut self, now: Instant, ended: Option<String>) {
         let partitions: Vec<PartitionHealth> =
             self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
-        *self.health.lock().expect("no panic under this lock") = Health { partitions };
+        *self.health.lock().expect("no panic under this lock") = Health { partitions, ended };
+    }
+}
+
+impl Drop for Poller {
+    /// Without a poller the shards have nothing to do, however it went.
+    fn drop(&mut self) {
+        self.shards.iter().for_each(|shard| shard.push(Message::Close));
     }
 }
 
@@ -443,7 +521,7 @@ fn stage(
             continue;
         }
         let lane = lane::of(partition.assignment.id, record.key.as_deref(), record.offset);
-        partition.hand_over(record.offset, lane);
+        partition.hand_over(&slot, lane);
         let stage = &mut stages[lane::shard(lane, stages.len())];
         if stage.is_empty() {
             stage.reserve(per_shard);

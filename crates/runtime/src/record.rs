@@ -54,7 +54,8 @@ pub struct Record {
     pub value: Option<Bytes>,
     /// The headers, shared by clones; `None` when there are none.
     pub headers: Option<Arc<[Header]>>,
-    /// Which attempt this is, counted from 1 since the partition was assigned.
+    /// Which attempt this is, counted from 1 since the partition was assigned; or since the first of all, when it came
+    /// through a [`crate::retry_topic`].
     pub attempt: u32,
 }
 

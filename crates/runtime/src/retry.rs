@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The shortest wait before another attempt, whatever was asked for: a record that fails at once must leave room for
+/// others. Timers are no finer.
+pub const WAIT_MIN: Duration = Duration::from_millis(1);
+
 /// When a record has used up its attempts or its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
@@ -50,7 +54,8 @@ impl RetryPolicy {
     pub(crate) fn wait(&self, attempt: u32, chance: &mut Chance) -> Duration {
         let doubled = 2f64.powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX).min(62));
         let full = (self.first.as_secs_f64() * doubled).min(self.longest.as_secs_f64());
-        Duration::from_secs_f64(full * (1.0 - self.jitter.clamp(0.0, 1.0) * chance.next()))
+        let wait = full * (1.0 - self.jitter.clamp(0.0, 1.0) * chance.next());
+        Duration::try_from_secs_f64(wait).unwrap_or(self.longest)
     }
 
     /// Whether a record that failed so often, for so long, is given up.
@@ -88,6 +93,8 @@ mod tests {
         let waits =
             [1, 2, 3, 10, 11, 200].map(|attempt| policy.wait(attempt, &mut Chance::new(1)).as_millis());
         assert_eq!(waits, [100, 200, 400, 51_200, 60_000, 60_000]);
+        let endless = RetryPolicy { longest: Duration::MAX, jitter: f64::NAN, ..policy };
+        assert_eq!(endless.wait(u32::MAX, &mut Chance::new(1)), Duration::MAX);
         let policy = RetryPolicy { jitter: 0.5, ..policy };
         let mut chance = Chance::new(7);
         let waits: Vec<u128> = (0..1000).map(|_| policy.wait(1, &mut chance).as_millis()).collect();

@@ -6,12 +6,14 @@
 
 use crate::assignment::{Assignment, Trouble};
 use crate::dead_letter::DeadLetters;
+use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
 use crate::outcome::Outcome;
 use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
-use crate::retry::{Chance, Exhausted, RetryPolicy};
+use crate::retry::{Chance, Exhausted, RetryPolicy, WAIT_MIN};
+use crate::retry_topic::RetryTopic;
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
@@ -36,6 +38,7 @@ pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
     pub(crate) dead_letters: Option<DeadLetters>,
     pub(crate) shaping: Option<Shaping>,
+    pub(crate) retry_topic: Option<RetryTopic>,
     pub(crate) stats: Arc<Stats>,
     /// Told once, when a record's policy is to stop.
     pub(crate) stop: Box<dyn Fn(Fault) + Send + Sync>,
@@ -46,18 +49,23 @@ pub(crate) struct Task {
     pub(crate) work: Work,
     /// Its first failure.
     since: Option<Instant>,
-    /// The cause that it goes to the dead letters for, and how often that was tried.
-    burial: Option<(Cow<'static, str>, u32)>,
+    /// What is to be written instead of another attempt, and how often that was tried.
+    errand: Option<(Errand, u32)>,
+    /// Whether it waits for its key's quota, and for nothing else.
+    is_slowed: bool,
+}
+
+/// What is written of a record, durable before it counts as done.
+enum Errand {
+    /// A dead letter, for this cause.
+    Bury(Cow<'static, str>),
+    /// A record for the retry topic, with the time of its next attempt, ms since 1970.
+    Requeue(i64),
 }
 
 impl Task {
     const fn new(work: Work) -> Self {
-        Self { work, since: None, burial: None }
-    }
-
-    /// Whether it waits for its key's quota, and for nothing else.
-    const fn is_slowed(&self) -> bool {
-        self.since.is_none() && self.burial.is_none()
+        Self { work, since: None, errand: None, is_slowed: false }
     }
 }
 
@@ -255,8 +263,8 @@ where
     }
 
     /// Whether records are handled one by one, as they come.
-    const fn is_plain(&self) -> bool {
-        self.accounts.is_none() && self.runs.is_none()
+    fn is_plain(&self) -> bool {
+        self.accounts.is_none() && self.runs.is_none() && self.terms.retry_topic.is_none()
     }
 
     /// Where a record goes that is over its key's quota; `None` for all others, and for those that may be handled later.
@@ -267,7 +275,14 @@ where
             && accounts.pass(work.lane).is_err();
         let local = is_over.then(|| self.assignments.get_mut(&assignment)).flatten()?;
         let (quota, terms, topic) = (accounts.quota(), &self.terms, &local.shared.place.topic);
-        let find = || Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref());
+        let find = || {
+            // What is there was counted before it failed.
+            let is_retried = terms.retry_topic.as_ref().is_some_and(|retry| retry.is(topic));
+            if is_retried {
+                return None;
+            }
+            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
+        };
         local.outlet.get_or_insert_with(find).clone()
     }
 
@@ -284,27 +299,45 @@ where
         let now = Instant::now();
         for (number, lane) in &self.lanes {
             if let Head::Waiting(timer, task) = &lane.head
-                && task.is_slowed()
+                && task.is_slowed
             {
                 self.timers.push(Reverse((now, *timer, *number)));
             }
         }
     }
 
-    /// Makes the first attempt at a record, when its key's quota says so, with those behind it that make a run.
+    /// Makes the first attempt at a record, now or when the retry topic's header or its key's quota says so, with those
+    /// behind it that make a run.
     fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
-        if let Some(wait) = self.quota_wait(&work) {
-            self.counts.slowed += 1;
-            return Some(self.wait(Task::new(work), Instant::now() + wait));
+        let mut task = Task::new(work);
+        if let Some(topic) = &self.terms.retry_topic {
+            match topic.open(&mut task.work.record) {
+                Ok(opened) => {
+                    let now = Instant::now();
+                    task.since = opened.age.and_then(|age| now.checked_sub(age));
+                    if !opened.wait.is_zero() {
+                        return Some(self.wait(task, deadline::after(now, opened.wait)));
+                    }
+                }
+                Err(reason) => {
+                    let to_dead_letters = self.terms.dead_letters.is_some();
+                    return Some(self.give_up(assignment, task, reason.into(), to_dead_letters));
+                }
+            }
         }
-        let rest = self.run_behind(work.lane);
+        if let Some(wait) = self.quota_wait(&task.work) {
+            self.counts.slowed += 1;
+            task.is_slowed = true;
+            return Some(self.wait(task, deadline::after(Instant::now(), wait)));
+        }
+        let rest = self.run_behind(task.work.lane);
         let Some(runs) = self.runs.as_ref().filter(|_| !rest.is_empty()) else {
-            return self.attempt(assignment, Task::new(work), context);
+            return self.attempt(assignment, task, context);
         };
-        let lane = work.lane;
-        let records = std::iter::once(&work).chain(&rest).map(|work| work.record.clone()).collect();
+        let lane = task.work.lane;
+        let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
-        self.run_step(assignment, Step::run(assignment, lane, Task::new(work), rest, job));
+        self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
     }
 
@@ -312,17 +345,20 @@ where
     fn quota_wait(&mut self, work: &Work) -> Option<Duration> {
         let accounts = self.accounts.as_mut()?;
         let is_exempt = accounts.quota().action != OverQuota::SlowDown || work.record.key.is_none();
-        if is_exempt {
+        // Its first attempt was counted, before it came here through the retry topic.
+        let is_retried = work.record.attempt > 1;
+        if is_exempt || is_retried {
             return None;
         }
         accounts.tick(Instant::now());
         accounts.reserve(work.lane)
     }
 
-    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go.
+    /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go. With
+    /// a retry topic, whose records have times of their own, none.
     fn run_behind(&mut self, number: u64) -> Vec<Work> {
         let mut rest = Vec::new();
-        let Some(runs) = &self.runs else { return rest };
+        let Some(runs) = self.runs.as_ref().filter(|_| self.terms.retry_topic.is_none()) else { return rest };
         let Some(lane) = self.lanes.get_mut(&number) else { return rest };
         while rest.len() + 1 < runs.records_max
             && let Some(next) = lane.queue.front()
@@ -339,15 +375,23 @@ where
         rest
     }
 
-    /// Makes one attempt, or writes one dead letter; what the lane is held by when that does not end it at once.
+    /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
     fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
-        let (task, end) = if let Some((cause, _)) = &task.burial {
-            let Some(letters) = &self.terms.dead_letters else {
-                unreachable!("only with a place for dead letters is a record given to them");
+        let (task, end) = if task.errand.is_some() {
+            let terms = Arc::clone(&self.terms);
+            let write = |task: &Task| {
+                let record = &task.work.record;
+                match (&task.errand, &terms.dead_letters, &terms.retry_topic) {
+                    (Some((Errand::Bury(cause), _)), Some(letters), _) => letters.write(record, cause),
+                    (Some((Errand::Requeue(due_ms), _)), _, Some(topic)) => {
+                        let age = task.since.map(|since| since.elapsed()).unwrap_or_default();
+                        topic.write(record, *due_ms, age)
+                    }
+                    _ => unreachable!("only with a place for it is a record written"),
+                }
             };
-            let job = letters.write(&task.work.record, cause);
-            self.run_step(assignment, Step::bury(assignment, lane, task, job));
+            self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
@@ -424,11 +468,14 @@ where
                 return self.finish(assignment, task);
             }
             End::Buried(Ok(())) => {
-                self.counts.dead_letters += 1;
+                match task.errand {
+                    Some((Errand::Requeue(_), _)) => self.counts.requeued += 1,
+                    _ => self.counts.dead_letters += 1,
+                }
                 return self.finish(assignment, task);
             }
             End::Run(outcomes, rest) => return self.settle_run(assignment, task, outcomes, rest),
-            End::Buried(Err(fault)) => return Some(self.bury_again(assignment, task, &fault)),
+            End::Buried(Err(fault)) => return Some(self.write_again(assignment, task, &fault)),
             End::Outcome(Outcome::DeadLetter(reason)) => {
                 return Some(self.give_up(assignment, task, reason, self.terms.dead_letters.is_some()));
             }
@@ -452,10 +499,14 @@ where
             return Some(self.give_up(assignment, task, reason, to_dead_letters));
         }
         self.note(assignment, &task, now, &reason);
+        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
+            task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
+            return Some(self.wait(task, now));
+        }
         task.work.record.attempt = attempt.saturating_add(1);
         self.counts.retried += 1;
-        let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance));
-        Some(self.wait(task, now + wait))
+        Some(self.wait(task, deadline::after(now, wait)))
     }
 
     /// Settles a run up to its first record that is not done. What is behind that waits in the lane again.
@@ -514,7 +565,7 @@ where
         task.since.get_or_insert(now);
         self.note(assignment, &task, now, &reason);
         if to_dead_letters {
-            task.burial = Some((reason, 0));
+            task.errand = Some((Errand::Bury(reason), 0));
             // At once, by the timer: the lane's head is written like any other attempt.
             return self.wait(task, now);
         }
@@ -533,18 +584,24 @@ where
         Head::Parked(task)
     }
 
-    fn bury_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
+    fn write_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
         let now = Instant::now();
-        self.counts.dead_letters_failed += 1;
-        let reason = format!("its dead letter is not written: {}", fault.chain());
-        tracing::warn!(error = %fault.chain(), "a dead letter is not written yet; its record stays pending");
+        let what = if let Some((Errand::Requeue(_), _)) = task.errand {
+            self.counts.requeues_failed += 1;
+            "its next attempt"
+        } else {
+            self.counts.dead_letters_failed += 1;
+            "its dead letter"
+        };
+        let reason = format!("{what} is not written: {}", fault.chain());
+        tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
         self.note(assignment, &task, now, &reason);
-        let tries = task.burial.as_mut().map_or(1, |(_, tries)| {
+        let tries = task.errand.as_mut().map_or(1, |(_, tries)| {
             *tries = tries.saturating_add(1);
             *tries
         });
         let wait = RetryPolicy::default().wait(tries, &mut self.chance);
-        self.wait(task, now + wait)
+        self.wait(task, deadline::after(now, wait))
     }
 
     fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {
@@ -573,7 +630,10 @@ where
             if !matches!(&lane.head, Head::Waiting(waiting, _) if *waiting == timer) {
                 continue;
             }
-            let Head::Waiting(_, task) = std::mem::replace(&mut lane.head, Head::Running) else { continue };
+            let Head::Waiting(_, mut task) = std::mem::replace(&mut lane.head, Head::Running) else {
+                continue;
+            };
+            task.is_slowed = false;
             let assignment = lane.assignment;
             let head = self.attempt(assignment, task, context);
             self.go_on(assignment, number, head, context);

@@ -52,8 +52,42 @@ pub struct Commit {
     pub metadata: String,
 }
 
+/// Who a source is in its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The log that the group belongs to, such as its brokers' addresses: two groups of one name may be on two logs.
+    pub log: String,
+    /// The group.
+    pub group: String,
+    /// The topics that are read.
+    pub topics: Vec<String>,
+    /// How long the group waits for a member that is silent, or slow to give partitions up (`max.poll.interval.ms`).
+    pub silence_max: Option<Duration>,
+}
+
+/// How long a topic keeps its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The topic.
+    pub topic: String,
+    /// Records older than this may be deleted.
+    pub kept_for: Duration,
+}
+
 /// A consumer of a partitioned, ordered log.
 pub trait LogSource: Send {
+    /// Who this is, as far as the settings say it; asked for once, before [`LogSource::start`]. `None` is unknown: what
+    /// would be refused by it is not looked at.
+    fn membership(&self) -> Option<Membership> {
+        None
+    }
+
+    /// The topic that keeps its records for the shortest time; asked for once, after [`LogSource::start`]. May wait for
+    /// the brokers. `None` is unknown, or for ever.
+    fn retention(&mut self) -> Option<Retention> {
+        None
+    }
+
     /// Joins the group. `wake` is woken whenever there is an event, or a queue of a partition becomes non-empty. May
     /// wait for the brokers.
     ///

@@ -23,6 +23,10 @@ pub struct Counts {
     pub dead_letters: u64,
     /// Dead letters that could not be written yet.
     pub dead_letters_failed: u64,
+    /// Records that are durable in the retry topic.
+    pub requeued: u64,
+    /// Records that could not be written to the retry topic yet.
+    pub requeues_failed: u64,
     /// Records that were given up and are held.
     pub parked: u64,
     /// Attempts that were dropped because their partition went away and they took too long.
@@ -44,11 +48,11 @@ pub struct Counts {
 /// The counters themselves.
 #[derive(Debug, Default)]
 pub struct Stats {
-    counters: [AtomicU64; 17],
+    counters: [AtomicU64; 19],
 }
 
 impl Counts {
-    const fn list(self) -> [u64; 17] {
+    const fn list(self) -> [u64; 19] {
         [
             self.received,
             self.spared,
@@ -59,6 +63,8 @@ impl Counts {
             self.retried,
             self.dead_letters,
             self.dead_letters_failed,
+            self.requeued,
+            self.requeues_failed,
             self.parked,
             self.cancelled,
             self.commits,
@@ -94,6 +100,8 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,
@@ -113,6 +121,8 @@ impl Stats {
             retried,
             dead_letters,
             dead_letters_failed,
+            requeued,
+            requeues_failed,
             parked,
             cancelled,
             commits,

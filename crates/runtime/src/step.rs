@@ -1,5 +1,6 @@
 //! One attempt, or the writing of one dead letter, as a future; a panic in it is an outcome.
 
+use crate::ending;
 use crate::log::Job;
 use crate::mailbox::Work;
 use crate::outcome::Outcome;
@@ -10,7 +11,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use weir_model::Fault;
+use weir_model::{Fault, FaultKind};
 
 /// A place for a handler's future on the heap, used again and again.
 pub(crate) type Room<F> = Pin<Box<Option<F>>>;
@@ -83,7 +84,17 @@ where
     match made {
         Ok(Poll::Pending) => Err(room),
         Ok(Poll::Ready(outcome)) => Ok((End::Outcome(outcome), Some(room))),
-        Err(panic) => Ok((End::Outcome(panicked(&*panic)), None)),
+        Err(panic) => {
+            drop_quietly(room);
+            Ok((End::Outcome(panicked(&*panic)), None))
+        }
+    }
+}
+
+/// Drops what others wrote; a panic in that has nobody left to tell.
+fn drop_quietly<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        tracing::error!(panic = ending::panic_text(&*panic), "a future panicked while it was dropped");
     }
 }
 
@@ -97,9 +108,12 @@ fn poll<F: Future<Output = Outcome>>(room: &mut Room<F>, context: &mut Context<'
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Outcome::failed(format!("the handler panicked: {}", text.unwrap_or("without a text")))
+    Outcome::failed(format!("the handler panicked: {}", ending::panic_text(panic)))
+}
+
+fn writer_panicked(panic: &(dyn Any + Send)) -> Fault {
+    Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "write a dead letter", "")
+        .caused_by(format!("the writer panicked: {}", ending::panic_text(panic)))
 }
 
 impl<F> Step<F> {
@@ -107,16 +121,33 @@ impl<F> Step<F> {
         Self { assignment, lane, task: Some(task), doing: Some(Doing::Handle(room)) }
     }
 
+    /// A dead letter that `write` begins to write.
+    pub(crate) fn bury(
+        assignment: u64,
+        lane: u64,
+        task: Task,
+        write: impl FnOnce(&Task) -> Job<'static, ()>,
+    ) -> Self {
+        let job = catch_unwind(AssertUnwindSafe(|| write(&task)))
+            .unwrap_or_else(|panic| Box::pin(std::future::ready(Err(writer_panicked(&*panic)))));
+        Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
+    }
+
+    /// A run of one key, which is settled as a whole.
     pub(crate) fn run(assignment: u64, lane: u64, first: Task, rest: Vec<Work>, job: RunJob) -> Self {
         Self { assignment, lane, task: Some(first), doing: Some(Doing::Run(job, rest)) }
     }
 
-    pub(crate) fn bury(assignment: u64, lane: u64, task: Task, job: Job<'static, ()>) -> Self {
-        Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
-    }
-
     pub(crate) const fn assignment(&self) -> u64 {
         self.assignment
+    }
+}
+
+impl<F> Drop for Step<F> {
+    fn drop(&mut self) {
+        if let Some(doing) = self.doing.take() {
+            drop_quietly(doing);
+        }
     }
 }
 
@@ -130,19 +161,23 @@ impl<F: Future<Output = Outcome>> Future for Step<F> {
                 Ok(Poll::Ready(outcome)) => (End::Outcome(outcome), true),
                 Err(panic) => (End::Outcome(panicked(&*panic)), false),
             },
+            Doing::Bury(job) => match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(context))) {
+                Ok(Poll::Pending) => return Poll::Pending,
+                Ok(Poll::Ready(result)) => (End::Buried(result), false),
+                Err(panic) => (End::Buried(Err(writer_panicked(&*panic))), false),
+            },
             Doing::Run(job, rest) => match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(context))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(outcomes)) => (End::Run(outcomes, std::mem::take(rest)), false),
                 Err(panic) => (End::Run(vec![panicked(&*panic)], std::mem::take(rest)), false),
             },
-            Doing::Bury(job) => match job.as_mut().poll(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(result) => (End::Buried(result), false),
-            },
         };
         let room = match self.doing.take() {
             Some(Doing::Handle(room)) if is_room_whole => Some(room),
-            _ => None,
+            doing => {
+                drop_quietly(doing);
+                None
+            }
         };
         let task = self.task.take().expect("a step is not polled after its end");
         Poll::Ready(Ended { assignment: self.assignment, lane: self.lane, task, end, room })

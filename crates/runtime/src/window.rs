@@ -4,6 +4,7 @@
 //! belongs to one assignment: a record that finishes after its partition was taken away sets a bit that nobody reads
 //! any more, and there is nothing global that could leak.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +34,12 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Its number, counted from the window's start.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Marks the record as done. Any thread may do it, at any time.
     pub fn finish(self) {
         // Release: what the handler did is seen by whoever sees the bit.
@@ -48,8 +55,11 @@ pub struct Window {
     offsets: Box<[i64]>,
     head: u64,
     tail: u64,
+    /// Where the log went back: the number of the first slot after it, and its offset. In order; those that the head
+    /// has passed are gone.
+    cuts: VecDeque<(u64, i64)>,
     /// Offset of the last record that was started.
-    last: i64,
+    last: Option<i64>,
 }
 
 impl Window {
@@ -60,7 +70,14 @@ impl Window {
         let capacity = capacity.next_power_of_two().max(64);
         let words = (0..capacity / 64).map(|_| AtomicU64::new(0)).collect();
         let bits = Arc::new(Bits { words, mask: capacity as u64 - 1 });
-        Self { bits, offsets: vec![0; capacity].into_boxed_slice(), head: 0, tail: 0, last: -1 }
+        Self {
+            bits,
+            offsets: vec![0; capacity].into_boxed_slice(),
+            head: 0,
+            tail: 0,
+            cuts: VecDeque::new(),
+            last: None,
+        }
     }
 
     /// Records that may be started before the oldest must finish.
@@ -81,17 +98,21 @@ impl Window {
         (self.head < self.tail).then(|| self.offset(self.head))
     }
 
-    /// Starts the next record of the log.
+    /// Starts the next record of the log. One that is not above the last says that the log went back: what was started
+    /// from its offset on is of a log that is no more. It holds its slots until it is done, and the commit does not
+    /// pass the new record before.
     ///
     /// # Panics
-    /// When the window is full or the offset is not above the last one: the poller ignored its bounds.
+    /// When the window is full: the poller ignored its bound.
     pub fn start(&mut self, offset: i64) -> Slot {
         assert!(self.free() > 0, "the poller ignored the window's bound");
-        assert!(offset > self.last, "offset {offset} after {} is out of log order", self.last);
         let number = self.tail;
+        if self.pending() > 0 && self.last.is_some_and(|last| offset <= last) {
+            self.cuts.push_back((number, offset));
+        }
         let place = self.place(number);
         self.offsets[place] = offset;
-        self.last = offset;
+        self.last = Some(offset);
         self.tail += 1;
         Slot { bits: Arc::clone(&self.bits), number }
     }
@@ -112,21 +133,46 @@ impl Window {
             word.fetch_and(!cleared, Ordering::Relaxed);
             self.head += ones;
         }
-        (self.head > before).then(|| self.offset(self.head - 1) + 1)
+        if self.head == before {
+            return None;
+        }
+        let passed = self.offset(self.head - 1).saturating_add(1);
+        let mut position = passed;
+        while let Some((number, offset)) = self.cuts.pop_front_if(|(number, _)| *number <= self.head) {
+            position = if number == self.head { offset } else { passed };
+        }
+        Some(self.cut().map_or(position, |cut| position.min(cut)))
+    }
+
+    /// The lowest offset that the log went back to, as long as slots from before that are in flight.
+    fn cut(&self) -> Option<i64> {
+        self.cuts.iter().map(|(_, offset)| *offset).min()
+    }
+
+    /// The number of the oldest slot in flight, or of the next one. Numbers never go back.
+    #[must_use]
+    pub const fn head_number(&self) -> u64 {
+        self.head
     }
 
     /// Ranges of offsets past the committed one that are done already, in order: what a successor need not repeat.
-    /// Offsets that the log does not have count to the range around them.
+    /// Offsets that the log does not have count to the range around them. Nothing past an offset that the log went back
+    /// to, as long as something from before is in flight.
     #[must_use]
     pub fn done_beyond(&self) -> Vec<Range<i64>> {
         let mut ranges: Vec<Range<i64>> = Vec::new();
         let mut is_open = false;
-        for number in self.head..self.tail {
+        let upto = self.cuts.front().map_or(self.tail, |(number, _)| *number);
+        let cut = self.cut().unwrap_or(i64::MAX);
+        for number in self.head..upto {
             let is_done = self.bits.word(number).load(Ordering::Acquire) >> (number % WORD) & 1 == 1;
             let offset = self.offset(number);
+            if offset >= cut {
+                break;
+            }
             match ranges.last_mut().filter(|_| is_open && is_done) {
-                Some(range) => range.end = offset + 1,
-                None if is_done => ranges.push(offset..offset + 1),
+                Some(range) => range.end = offset.saturating_add(1),
+                None if is_done => ranges.push(offset..offset.saturating_add(1)),
                 None => {}
             }
             is_open = is_done;
@@ -177,6 +223,35 @@ mod tests {
         for offset in 0..65 {
             drop(window.start(offset));
         }
+    }
+
+    #[test]
+    fn where_the_log_went_back_the_commit_waits_for_what_was_started_before() {
+        let mut window = Window::new(64);
+        let [five, six, seven] = [5, 6, 7].map(|offset| window.start(offset));
+        let [again, next] = [6, 7].map(|offset| window.start(offset));
+        again.finish();
+        six.finish();
+        assert_eq!((window.advance(), window.done_beyond()), (None, vec![]));
+        five.finish();
+        assert_eq!(
+            (window.advance(), window.done_beyond()),
+            (Some(6), vec![]),
+            "the old 6 says nothing of the new"
+        );
+        seven.finish();
+        assert_eq!((window.advance(), window.head_offset()), (Some(7), Some(7)));
+        let [eight, _nine] = [8, 9].map(|offset| window.start(offset));
+        eight.finish();
+        assert_eq!((window.advance(), window.done_beyond()), (None, vec![8..9]));
+        next.finish();
+        assert_eq!((window.advance(), window.pending()), (Some(9), 1));
+        let mut window = Window::new(64);
+        // The last offset that there can be, and a lower one than any before.
+        window.start(i64::MAX).finish();
+        assert_eq!(window.advance(), Some(i64::MAX));
+        window.start(i64::MIN).finish();
+        assert_eq!(window.advance(), Some(i64::MIN + 1));
     }
 
     #[test]

@@ -3,22 +3,35 @@ import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
+import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
-/** Kafka's own client, for one question: `partitions BOOTSTRAP TOPIC KEY...` or `read BOOTSTRAP TOPIC`. */
+/**
+ * Kafka's own client, for one question: `partitions BOOTSTRAP TOPIC KEY...`, `read BOOTSTRAP TOPIC` or
+ * `allow BOOTSTRAP USER KIND NAME OPERATION`.
+ */
 public class KafkaTool {
   public static void main(String[] words) throws Exception {
     Map<String, Object> settings = new HashMap<>();
     settings.put("bootstrap.servers", words[1]);
     if (words[0].equals("partitions")) {
       partitions(settings, words);
+    } else if (words[0].equals("allow")) {
+      allow(settings, words);
     } else {
       read(settings, words[2]);
     }
@@ -30,6 +43,15 @@ public class KafkaTool {
         byte[] key = HexFormat.of().parseHex(words[i].substring(1));
         System.out.println(producer.send(new ProducerRecord<>(words[2], key, key)).get().partition());
       }
+    }
+  }
+
+  static void allow(Map<String, Object> settings, String[] words) throws Exception {
+    var what = new ResourcePattern(ResourceType.valueOf(words[3]), words[4], PatternType.LITERAL);
+    var who =
+        new AccessControlEntry("User:" + words[2], "*", AclOperation.valueOf(words[5]), AclPermissionType.ALLOW);
+    try (var admin = Admin.create(settings)) {
+      admin.createAcls(List.of(new AclBinding(what, who))).all().get();
     }
   }
 

@@ -1,9 +1,12 @@
-//! What each parser of `wire` promises of any bytes: the body of its fuzz target, and of the replay of its corpus.
+//! What each parser of `wire` and `runtime` promises of any bytes: the body of its fuzz target, and of the replay of its corpus.
 //!
 //! A body panics when a promise is broken. Beside "never panics, never allocates what a length claims" each says what
 //! can be said of bytes that were accepted: mostly that writing and reading them again gives the same.
 
+use std::ops::Range;
 use weir_model::ClusterId;
+use weir_runtime::decaton::{TaskMetadata, TaskRequest};
+use weir_runtime::{offset_map, parallel_consumer};
 use weir_wire::WireError;
 use weir_wire::change::{self, Event};
 use weir_wire::cursor::Cursor;
@@ -41,6 +44,10 @@ pub const TARGETS: [Target; 14] = [
     ("identity", identity),
     ("master_answer", master_answer),
 ];
+
+/// All targets of `runtime`.
+pub const RUNTIME_TARGETS: [Target; 3] =
+    [("offset_map", offset_map), ("parallel_consumer", parallel_consumer), ("dt_meta", dt_meta)];
 
 /// Bytes that a compressed block may make here.
 const BLOCK_BYTES_MAX: usize = 1 << 20;
@@ -311,4 +318,49 @@ fn peer_config_message(message: &[u8]) {
     let read = PeerConfig::parse(&changed).expect("what we write is read");
     assert_eq!(read.setting("a"), Some("b"));
     assert_eq!(fulfil(&changed, &wish), Ok(changed), "what is so already stays byte for byte");
+}
+
+/// A commit's metadata: eight bytes of the committed offset, then the text, ours or Parallel Consumer's.
+pub fn offset_map(bytes: &[u8]) {
+    let Some((base, text)) = bytes.split_first_chunk() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let base = i64::from_be_bytes(*base) & i64::MAX;
+    if let Ok(done) = offset_map::decode(base, text) {
+        rewritten(base, &done);
+    }
+    if let Ok(done) = offset_map::decode_either(base, text) {
+        rewritten(base, &done);
+    }
+}
+
+/// Metadata of Parallel Consumer without its base64: eight bytes of the committed offset, the letter, the body.
+pub fn parallel_consumer(bytes: &[u8]) {
+    let Some((base, bytes)) = bytes.split_first_chunk() else { return };
+    let base = i64::from_be_bytes(*base) & i64::MAX;
+    let Ok(done) = parallel_consumer::decode_bytes(base, bytes) else { return };
+    assert!(done.len() <= parallel_consumer::RANGES_MAX);
+    assert!(done.windows(2).all(|pair| pair[0].end < pair[1].start), "ranges touch or are out of order");
+    rewritten(base, &done);
+}
+
+/// What a successor reads of our own commit is a beginning of what was known.
+fn rewritten(base: i64, done: &[Range<i64>]) {
+    let mut at = base;
+    for range in done {
+        assert!(range.start >= at && range.end >= range.start, "{range:?} after {at}");
+        at = range.end;
+    }
+    let text = offset_map::encode(base, done, offset_map::TEXT_BYTES_MAX);
+    assert!(text.len() <= offset_map::TEXT_BYTES_MAX);
+    let again = offset_map::decode(base, &text).expect("our own metadata is read");
+    let has = |offset: i64| done.iter().any(|range| range.contains(&offset));
+    for range in again.iter().filter(|range| !range.is_empty()).take(64) {
+        assert!(has(range.start) && has(range.end - 1), "{range:?} was not done");
+    }
+}
+
+/// A task of Decaton: the header `dt_meta`, and the value of a record up to 8.x.
+pub fn dt_meta(bytes: &[u8]) {
+    settles(bytes, |bytes| Some(TaskMetadata::decode(bytes).ok()?.encode()));
+    settles(bytes, |bytes| Some(TaskRequest::decode(&bytes.to_vec().into()).ok()?.encode()));
 }

@@ -68,7 +68,7 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
-    let writing = tokio::spawn(write(writer, inbox));
+    let mut writing = tokio::spawn(write(writer, inbox));
     add(&shared.stats.connections_open, 1);
     shared.stats.source(address.ip(), |source| source.connections += 1);
     let mut connection = Connection {
@@ -85,6 +85,8 @@ where
         // A fixed order, so that a simulated run is the same each time; stop first, so that a busy socket cannot hide it.
         biased;
         () = stopped.stopped() => Ok(()),
+        // Whoever takes no answers gets no further calls written.
+        _ = &mut writing => Err(End::Closed),
         end = connection.run() => end,
     };
     if let Err(End::Fatal(why, exception)) = end {
@@ -95,7 +97,9 @@ where
         let _ = connection.answers.send(frame).await;
     }
     drop(connection);
-    let _ = writing.await;
+    if !writing.is_finished() {
+        let _ = writing.await;
+    }
     shared.stats.connections_open.fetch_sub(1, Ordering::Relaxed);
     shared.stats.source(address.ip(), |source| source.connections = source.connections.saturating_sub(1));
 }

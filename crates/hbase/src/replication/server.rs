@@ -2,6 +2,7 @@
 
 use super::connection::{Shared, serve};
 use super::{Handler, Stats};
+use socket2::{SockRef, TcpKeepalive};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +145,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: Stop) {
             Ok((socket, address)) => {
                 let (shared, stop) = (Arc::clone(&shared), stop.clone());
                 let _ = socket.set_nodelay(true);
+                // As a real server has it (`hbase.ipc.server.tcpkeepalive`): a source that lost its power says nothing.
+                let alive = TcpKeepalive::new()
+                    .with_time(Duration::from_secs(limits::KEEP_ALIVE_IDLE_S))
+                    .with_interval(Duration::from_secs(limits::KEEP_ALIVE_EVERY_S));
+                let _ = SockRef::from(&socket).set_tcp_keepalive(&alive);
                 let (reader, writer) = socket.into_split();
                 tokio::spawn(async move {
                     serve(reader, writer, address, shared, stop).await;

@@ -1,4 +1,5 @@
-//! The source's time-out runs from the arrival of a call, also while the call waits for the budget. On a paused clock.
+//! Time-outs, on a paused clock: that of a call, which runs from its arrival also while the call waits for the budget,
+//! and that of an answer which nobody reads.
 
 use crate::client::call;
 use std::net::SocketAddr;
@@ -39,8 +40,13 @@ struct Source {
 
 impl Source {
     async fn connect(server: &Server) -> Self {
+        Self::with_room(server, 1 << 16).await
+    }
+
+    /// A source whose socket holds so many bytes of answers that it has not read.
+    async fn with_room(server: &Server, answer_bytes: usize) -> Self {
         let (mut calls, served) = duplex(1 << 16);
-        let (answers, written) = duplex(1 << 16);
+        let (answers, written) = duplex(answer_bytes);
         server.serve(served, written, SocketAddr::from(([10, 0, 0, 1], 1)));
         let mut hello = preamble::simple().to_vec();
         let header = ConnectionHeader {
@@ -98,4 +104,26 @@ async fn a_call_that_waited_for_the_budget_is_still_answered_three_quarters_into
 async fn a_call_that_waited_longer_than_that_comes_again_and_is_not_written() {
     let (after, is_ok, calls) = wait_behind_a_call_of(Duration::from_secs(50)).await;
     assert_eq!((after.as_secs(), is_ok, calls), (50, false, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_reads_no_answers_is_let_go_after_a_minute_and_gives_its_bytes_back() {
+    let gate = Arc::new(Gate { permits: Arc::new(Semaphore::new(1000)), calls: AtomicU64::new(0) });
+    let config = ServerConfig::new(ClusterId { most: 7, least: 8 });
+    let budget = Budget::new(1 << 20);
+    let server = Server::unbound(SocketAddr::from(([127, 0, 0, 1], 1)), config, gate, budget.clone());
+    let mut deaf = Source::with_room(&server, 8).await;
+    let started = Instant::now();
+    let mut sent = 0;
+    // Until the server closes: a call more, which it would take if it still listened.
+    while deaf.calls.write_all(&call(sent + 1, u64::from(sent) + 1, 600_000)).await.is_ok() {
+        sent += 1;
+        sleep(Duration::from_secs(1)).await;
+    }
+    // It looks once a second.
+    assert!((60..65).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+    while server.stats().calls_open() > 0 || server.stats().snapshot().connections_open > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(budget.used_bytes(), 0);
 }

@@ -277,3 +277,27 @@ async fn a_source_of_3_0_finds_the_cluster_by_rpc() {
     let mut registry = Client::raw(rig.address(), b"Regist").await;
     assert!(registry.answer().await.unwrap().1.unwrap().ends_with(id.as_bytes()));
 }
+
+/// Whether the kernel asks after the other side of this connection, by `/proc/net/tcp`: its timer is 2.
+#[cfg(target_os = "linux")]
+fn is_kept_alive(server: std::net::SocketAddr, client: std::net::SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let (server, client) = (format!(":{:04X}", server.port()), format!(":{:04X}", client.port()));
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words[..], [_, local, remote, _, _, timer, ..]
+            if local.ends_with(&server) && remote.ends_with(&client) && timer.starts_with("02:"))
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_asks_whether_a_silent_source_still_lives() {
+    let rig = Rig::start(1, 1 << 20).await;
+    let mut client = Client::source(rig.server.local_address()).await;
+    client.send(&call(1, 1, 60_000)).await;
+    assert!(client.answer().await.unwrap().1.is_ok());
+    let client = client.socket.local_addr().unwrap();
+    // Until the answer is acknowledged the kernel has another timer on the connection.
+    rig.wait_until(|rig| is_kept_alive(rig.address(), client)).await;
+}

@@ -19,9 +19,15 @@ use weir_runtime::record::{Header, Place, Record};
 use weir_runtime::wake::Wake;
 
 /// What the callback of a queue touches. Its address does not change while the queue lives.
-struct Bell {
+pub(super) struct Bell {
     is_ready: AtomicBool,
     wake: Wake,
+}
+
+impl Bell {
+    pub(super) fn new(wake: &Wake) -> Box<Self> {
+        Box::new(Self { is_ready: AtomicBool::new(true), wake: wake.clone() })
+    }
 }
 
 /// The queue of one assigned partition.
@@ -39,7 +45,7 @@ pub(crate) struct QueueError {
     pub(crate) text: String,
 }
 
-unsafe extern "C" fn ring(_: *mut sys::rd_kafka_t, bell: *mut c_void) {
+pub(super) unsafe extern "C" fn ring(_: *mut sys::rd_kafka_t, bell: *mut c_void) {
     // SAFETY: `bell` is the queue's own, which lives until the callback is taken off under the queue's lock.
     let bell = unsafe { &*bell.cast::<Bell>() };
     bell.is_ready.store(true, Ordering::Release);
@@ -52,7 +58,7 @@ impl PartitionQueue {
     /// `client` is a live consumer that outlives the queue.
     pub(crate) fn split(client: *mut sys::rd_kafka_t, place: &Place, wake: &Wake) -> Option<Self> {
         let topic = CString::new(&*place.topic).ok()?;
-        let bell = Box::new(Bell { is_ready: AtomicBool::new(true), wake: wake.clone() });
+        let bell = Bell::new(wake);
         // SAFETY: the client is alive by the caller's promise; the bell outlives the callback (see `Drop`).
         unsafe {
             let queue = sys::rd_kafka_queue_get_partition(client, topic.as_ptr(), place.partition);
@@ -131,7 +137,7 @@ impl AsRef<[u8]> for Arena {
 }
 
 /// SAFETY (caller): pointer and length are of one live allocation, or the pointer is null.
-unsafe fn bytes_of<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {
+pub(super) unsafe fn bytes_of<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {
     // SAFETY: by the caller's promise.
     (!pointer.is_null()).then(|| unsafe { slice::from_raw_parts(pointer.cast(), len) })
 }
@@ -232,20 +238,6 @@ fn copy_out(
     }));
 }
 
-/// The metadata of each element of a list, in order; empty when there is none or it is no text.
-pub(crate) fn metadata(list: &TopicPartitionList) -> Vec<String> {
-    (0..list.count())
-        .map(|index| {
-            // SAFETY: the list is alive and has `count` elements; metadata has the length that stands beside it.
-            let bytes = unsafe {
-                let element = &*(*list.ptr()).elems.add(index);
-                bytes_of(element.metadata, element.metadata_size).unwrap_or_default()
-            };
-            String::from_utf8_lossy(bytes).into_owned()
-        })
-        .collect()
-}
-
 /// Where the answers to commits arrive. `rd_kafka_commit` alone answers only those who set a C callback
 /// (`rd_kafka_cgrp_propagate_commit_result`), whatever events are enabled.
 pub(crate) struct CommitQueue {
@@ -258,8 +250,9 @@ pub(crate) struct CommitQueue {
 // SAFETY: as `PartitionQueue`.
 unsafe impl Send for CommitQueue {}
 
-/// One commit's answer: what the request as a whole met, and each partition.
+/// One commit's answer: which commit it was, what the request as a whole met, and each partition.
 pub(crate) struct CommitAnswer {
+    pub(crate) number: usize,
     pub(crate) code: Code,
     pub(crate) places: Vec<(Place, Code)>,
 }
@@ -267,7 +260,7 @@ pub(crate) struct CommitAnswer {
 impl CommitQueue {
     /// `client` is a live consumer that outlives the queue.
     pub(crate) fn new(client: *mut sys::rd_kafka_t, wake: &Wake) -> Self {
-        let bell = Box::new(Bell { is_ready: AtomicBool::new(false), wake: wake.clone() });
+        let bell = Bell::new(wake);
         // SAFETY: as `PartitionQueue::split`.
         let queue = unsafe {
             let queue = sys::rd_kafka_queue_new(client);
@@ -278,11 +271,11 @@ impl CommitQueue {
         Self { client, queue, _bell: bell }
     }
 
-    /// Begins a commit; its answer comes later.
-    pub(crate) fn commit(&self, list: &TopicPartitionList) -> Result<(), Code> {
-        // SAFETY: client and queue are alive; the list is copied.
-        let code =
-            unsafe { sys::rd_kafka_commit_queue(self.client, list.ptr(), self.queue, None, ptr::null_mut()) };
+    /// Begins a commit; its answer comes later, with this number.
+    pub(crate) fn commit(&self, list: &TopicPartitionList, number: usize) -> Result<(), Code> {
+        let opaque = ptr::without_provenance_mut(number);
+        // SAFETY: client and queue are alive; the list is copied, and the number is only handed back.
+        let code = unsafe { sys::rd_kafka_commit_queue(self.client, list.ptr(), self.queue, None, opaque) };
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(code) }
     }
 
@@ -302,7 +295,11 @@ impl CommitQueue {
                 let topic = CStr::from_ptr(element.topic).to_string_lossy();
                 (Place::new(&topic, element.partition), element.err)
             });
-            let answer = CommitAnswer { code: sys::rd_kafka_event_error(event), places: places.collect() };
+            let answer = CommitAnswer {
+                number: sys::rd_kafka_event_opaque(event).addr(),
+                code: sys::rd_kafka_event_error(event),
+                places: places.collect(),
+            };
             sys::rd_kafka_event_destroy(event);
             Some(answer)
         }

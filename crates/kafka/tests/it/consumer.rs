@@ -8,23 +8,38 @@ use weir_model::TopicName;
 use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
 use weir_testkit::engine::kafka::Kafka;
 
+mod brokers;
+mod coordinator;
+mod elsewhere;
 mod kill;
+mod logs;
 mod mock;
 mod real;
+mod rights;
+mod soak;
 mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
 async fn create(kafka: &Kafka, topic: &str, partitions: i32) {
+    create_at(&kafka.bootstrap(), topic, partitions, 1, 1).await;
+}
+
+/// A topic with so many replicas, of which so many must be in sync for a write.
+async fn create_at(bootstrap: &str, topic: &str, partitions: i32, replication: i32, min_insync: u32) {
     let settings =
-        NewSettings { partitions, replication: 1, min_insync_replicas: 1, retention_ms: 86_400_000 };
-    let topics = Topics::new(&kafka.bootstrap(), &BTreeMap::new()).unwrap();
+        NewSettings { partitions, replication, min_insync_replicas: min_insync, retention_ms: 86_400_000 };
+    let topics = Topics::new(bootstrap, &BTreeMap::new()).unwrap();
     topics.create(&TopicName::new(topic).unwrap(), &settings).await.unwrap();
 }
 
 /// Writes records with these keys and values, in order; durable when it returns.
 async fn write(kafka: &Kafka, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
     let producer = Producer::start(ProducerConfig::new(&kafka.bootstrap())).unwrap();
+    write_with(&producer, topic, records).await;
+}
+
+async fn write_with(producer: &Producer, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
     let mut batch = RecordBatch { topics: vec![TopicName::new(topic).unwrap()], ..RecordBatch::default() };
     for (key, value) in records {
         let mut put = |text: &str| {

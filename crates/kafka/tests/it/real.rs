@@ -193,10 +193,15 @@ async fn tls_plain_and_scram_pass_through_and_a_wrong_password_says_so() {
     for (config, text) in
         wrong.into_iter().zip(["uthentication", "uthentication", "certificate verify failed"])
     {
-        let fault = write(config, batch("t", &[(b"k", b"never", "")])).await.unwrap_err();
-        assert_eq!((fault.kind(), fault.code()), (FaultKind::Denied, "W-KAFKA-DENIED"), "{}", fault.chain());
-        assert!(fault.chain().contains(text), "{}", fault.chain());
-        assert!(!fault.chain().contains("wrong"), "the password is in the text: {}", fault.chain());
+        let asked = Topics::new(&config.bootstrap, &config.properties).unwrap();
+        let written = write(config, batch("t", &[(b"k", b"never", "")])).await.unwrap_err();
+        assert!(written.chain().contains(text), "{}", written.chain());
+        let listed = tokio::task::block_in_place(|| asked.list()).unwrap_err();
+        for fault in [written, listed] {
+            let said = fault.chain();
+            assert_eq!((fault.kind(), fault.code()), (FaultKind::Denied, "W-KAFKA-DENIED"), "{said}");
+            assert!(!said.contains("wrong"), "the password is in the text: {said}");
+        }
     }
     assert_eq!(kafka_tool::read(&kafka.open(), "t").len(), count);
 }

@@ -14,7 +14,7 @@ pub mod judge;
 use crate::budget::Budget;
 use crate::log::{Job, LogWriter, RecordBatch};
 use crate::record::{Header, Place, Record};
-use crate::source::{Assigned, Commit, Event, LogSource};
+use crate::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use crate::wake::Wake;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -50,12 +50,18 @@ struct State {
     committed: BTreeMap<(String, Place), (i64, String)>,
     append_faults: VecDeque<AppendFault>,
     commit_faults: VecDeque<CommitFault>,
-    /// The group's living member.
-    members: BTreeMap<String, Member>,
+    /// The living members, by number.
+    members: BTreeMap<u64, Member>,
+    member_last: u64,
+    /// How long the groups wait for a silent member, if they say so.
+    silence_max: Option<Duration>,
+    /// How long topics say that they keep their records.
+    kept: BTreeMap<String, Duration>,
 }
 
 #[derive(Default)]
 struct Member {
+    group: String,
     topics: Vec<String>,
     wake: Wake,
     events: Vec<Event>,
@@ -114,6 +120,20 @@ impl MemoryLog {
         self.state().put(&Place::new(topic, partition), None);
     }
 
+    /// Cuts a partition: its records from offset `end` on are gone, and other ones may take their offsets. Members that
+    /// were past it go on at `goes_on_at`, as the log's policy for a position that is not there may say.
+    ///
+    /// # Panics
+    /// When the partition is not there.
+    pub fn cut(&self, topic: &str, partition: i32, end: i64, goes_on_at: i64) {
+        let place = Place::new(topic, partition);
+        let mut state = self.state();
+        let records = state.partitions.get_mut(&place).expect("the partition was created");
+        records.truncate(usize::try_from(end).expect("an offset of a log in memory"));
+        let positions = state.members.values_mut().filter_map(|member| member.positions.get_mut(&place));
+        positions.filter(|position| **position > end).for_each(|position| *position = goes_on_at);
+    }
+
     /// All records of a topic, by partition and offset.
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Record> {
@@ -144,47 +164,79 @@ impl MemoryLog {
         self.state().commit_faults.push_back(fault);
     }
 
-    /// A consumer of this log; the last one of a group has all partitions of its topics.
+    /// From now on a source says that its group waits for a silent member so long.
+    pub fn say_silence_max(&self, silence_max: Duration) {
+        self.state().silence_max = Some(silence_max);
+    }
+
+    /// From now on a source says that this topic keeps its records so long. They stay all the same.
+    pub fn say_kept_for(&self, topic: &str, kept_for: Duration) {
+        self.state().kept.insert(topic.to_owned(), kept_for);
+    }
+
+    /// A consumer of this log. It has all partitions of its topics, and a member of its group that had one of them before
+    /// has lost it.
     #[must_use]
     pub fn source(&self, group: &str, topics: &[&str]) -> MemorySource {
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
-        MemorySource { log: self.clone(), group: group.to_owned(), topics }
+        MemorySource { log: self.clone(), group: group.to_owned(), topics, member: 0 }
     }
 
-    /// Takes partitions away from a group's member, which may drain them first.
+    /// Takes partitions away from the group's members, which may drain them first.
     pub fn revoke(&self, group: &str, places: &[Place]) {
-        self.tell(group, Event::Revoked(places.to_vec()));
+        self.tell(group, places, Event::Revoked);
     }
 
-    /// Takes partitions away from a group's member at once.
+    /// Takes partitions away from the group's members at once.
     pub fn lose(&self, group: &str, places: &[Place]) {
-        self.tell(group, Event::Lost(places.to_vec()));
+        self.tell(group, places, Event::Lost);
     }
 
-    /// Gives partitions to a group's member.
+    /// Gives partitions to the group's members, to each those of its topics.
     pub fn assign(&self, group: &str, places: &[Place]) {
-        let event = self.state().assigned(group, places);
-        self.tell(group, event);
-    }
-
-    /// Ends a group's member beyond repair.
-    pub fn end(&self, group: &str, fault: Fault) {
-        self.tell(group, Event::Ended(fault));
-    }
-
-    fn tell(&self, group: &str, event: Event) {
         let mut state = self.state();
-        let Some(member) = state.members.get_mut(group) else { return };
-        member.events.push(event);
-        let wake = member.wake.clone();
-        drop(state);
-        wake.wake();
+        let of_group = state.members.iter().filter(|(_, member)| member.group == group);
+        for number in of_group.map(|(number, _)| *number).collect::<Vec<u64>>() {
+            state.assign(number, places);
+        }
     }
 
-    /// Whether a group's member still holds a partition.
+    /// Ends the group's members beyond repair.
+    pub fn end(&self, group: &str, fault: Fault) {
+        let mut state = self.state();
+        let of_group = state.members.values_mut().filter(|member| member.group == group);
+        of_group.for_each(|member| member.tell(Event::Ended(crate::ending::repeated(&fault))));
+    }
+
+    /// Tells each member of a group what happens to the partitions among these that are of its topics.
+    fn tell(&self, group: &str, places: &[Place], event: fn(Vec<Place>) -> Event) {
+        let mut state = self.state();
+        for member in state.members.values_mut().filter(|member| member.group == group) {
+            let ours = member.of_its_topics(places);
+            if !ours.is_empty() {
+                member.tell(event(ours));
+            }
+        }
+    }
+
+    /// Whether a member of a group still holds a partition.
     #[must_use]
     pub fn holds(&self, group: &str, place: &Place) -> bool {
-        self.state().members.get(group).is_some_and(|member| member.positions.contains_key(place))
+        let state = self.state();
+        let mut of_group = state.members.values().filter(|member| member.group == group);
+        of_group.any(|member| member.positions.contains_key(place))
+    }
+}
+
+impl Member {
+    fn of_its_topics(&self, places: &[Place]) -> Vec<Place> {
+        let is_of = |place: &&Place| self.topics.iter().any(|topic| **topic == *place.topic);
+        places.iter().filter(is_of).cloned().collect()
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push(event);
+        self.wake.wake();
     }
 }
 
@@ -211,26 +263,33 @@ impl State {
         offset
     }
 
-    fn assigned(&mut self, group: &str, places: &[Place]) -> Event {
-        let of_one = |place: &Place| {
-            let committed = self.committed.get(&(group.to_owned(), place.clone()));
+    /// Gives a member those of these partitions that are of its topics.
+    fn assign(&mut self, number: u64, places: &[Place]) {
+        let Some(member) = self.members.get_mut(&number) else { return };
+        let of_one = |place: Place| {
+            let committed = self.committed.get(&(member.group.clone(), place.clone()));
             let (committed, metadata) = committed.cloned().unzip();
-            Assigned { place: place.clone(), committed, metadata: metadata.unwrap_or_default() }
+            Assigned { place, committed, metadata: metadata.unwrap_or_default() }
         };
-        let assigned: Vec<Assigned> = places.iter().map(of_one).collect();
-        if let Some(member) = self.members.get_mut(group) {
-            for one in &assigned {
-                member.positions.insert(one.place.clone(), one.committed.unwrap_or(0));
-            }
+        let assigned: Vec<Assigned> = member.of_its_topics(places).into_iter().map(of_one).collect();
+        if assigned.is_empty() {
+            return;
         }
-        Event::Assigned(assigned)
+        for one in &assigned {
+            member.positions.insert(one.place.clone(), one.committed.unwrap_or(0));
+        }
+        member.tell(Event::Assigned(assigned));
     }
 
-    fn commit(&mut self, group: &str, commits: &[Commit]) -> Result<(), Fault> {
+    fn commit(&mut self, number: u64, commits: &[Commit]) -> Result<(), Fault> {
+        let member = self.members.get(&number);
+        let member = member
+            .filter(|member| commits.iter().all(|commit| member.positions.contains_key(&commit.place)))
+            .ok_or_else(|| scripted(FaultKind::Transient, "commit what is another member's"))?;
         let fault = self.commit_faults.pop_front();
         if fault != Some(CommitFault::Refused) {
             for commit in commits {
-                let key = (group.to_owned(), commit.place.clone());
+                let key = (member.group.clone(), commit.place.clone());
                 self.committed.insert(key, (commit.offset, commit.metadata.clone()));
             }
         }
@@ -288,32 +347,56 @@ pub struct MemorySource {
     log: MemoryLog,
     group: String,
     topics: Vec<String>,
+    /// Its number since it started.
+    member: u64,
 }
 
 impl LogSource for MemorySource {
+    fn membership(&self) -> Option<Membership> {
+        Some(Membership {
+            log: format!("{:p}", Arc::as_ptr(&self.log.state)),
+            group: self.group.clone(),
+            topics: self.topics.clone(),
+            silence_max: self.log.state().silence_max,
+        })
+    }
+
+    fn retention(&mut self) -> Option<Retention> {
+        let state = self.log.state();
+        let ours = state.kept.iter().filter(|(topic, _)| self.topics.contains(topic));
+        let all = ours.map(|(topic, kept_for)| Retention { topic: topic.clone(), kept_for: *kept_for });
+        all.min_by_key(|one| one.kept_for)
+    }
+
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
         let mut state = self.log.state();
-        let member = Member { topics: self.topics.clone(), wake, ..Member::default() };
         let places: Vec<Place> = state.partitions.keys().cloned().collect();
-        let ours: Vec<Place> = places
-            .into_iter()
-            .filter(|place| member.topics.iter().any(|topic| **topic == *place.topic))
-            .collect();
         if let Some(topic) =
-            self.topics.iter().find(|topic| !ours.iter().any(|place| *place.topic == ***topic))
+            self.topics.iter().find(|topic| !places.iter().any(|place| *place.topic == ***topic))
         {
             return Err(Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "find the topic", topic));
         }
-        state.members.insert(self.group.clone(), member);
-        let event = state.assigned(&self.group, &ours);
-        if let Some(member) = state.members.get_mut(&self.group) {
-            member.events.push(event);
+        let member =
+            Member { group: self.group.clone(), topics: self.topics.clone(), wake, ..Member::default() };
+        for other in state.members.values_mut().filter(|other| other.group == self.group) {
+            let had: Vec<Place> = other.positions.keys().cloned().collect();
+            let lost = member.of_its_topics(&had);
+            lost.iter().for_each(|place| {
+                other.positions.remove(place);
+            });
+            if !lost.is_empty() {
+                other.tell(Event::Lost(lost));
+            }
         }
+        state.member_last += 1;
+        self.member = state.member_last;
+        state.members.insert(self.member, member);
+        state.assign(self.member, &places);
         Ok(())
     }
 
     fn events(&mut self, events: &mut Vec<Event>) {
-        if let Some(member) = self.log.state().members.get_mut(&self.group) {
+        if let Some(member) = self.log.state().members.get_mut(&self.member) {
             events.append(&mut member.events);
         }
     }
@@ -321,7 +404,7 @@ impl LogSource for MemorySource {
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
         let mut state = self.log.state();
         let State { partitions, members, .. } = &mut *state;
-        let Some(position) = members.get_mut(&self.group).and_then(|member| member.positions.get_mut(place))
+        let Some(position) = members.get_mut(&self.member).and_then(|member| member.positions.get_mut(place))
         else {
             return;
         };
@@ -340,21 +423,21 @@ impl LogSource for MemorySource {
     fn commit(&mut self, commits: &[Commit]) {
         let mut state = self.log.state();
         let places = commits.iter().map(|commit| commit.place.clone()).collect();
-        let event = match state.commit(&self.group, commits) {
+        let event = match state.commit(self.member, commits) {
             Ok(()) => Event::Committed(places),
             Err(fault) => Event::CommitFailed(places, fault),
         };
-        if let Some(member) = state.members.get_mut(&self.group) {
+        if let Some(member) = state.members.get_mut(&self.member) {
             member.events.push(event);
         }
     }
 
     fn commit_and_wait(&mut self, commits: &[Commit], _wait_max: Duration) -> Result<(), Fault> {
-        self.log.state().commit(&self.group, commits)
+        self.log.state().commit(self.member, commits)
     }
 
     fn release(&mut self, places: &[Place]) {
-        if let Some(member) = self.log.state().members.get_mut(&self.group) {
+        if let Some(member) = self.log.state().members.get_mut(&self.member) {
             places.iter().for_each(|place| {
                 member.positions.remove(place);
             });
@@ -362,7 +445,7 @@ impl LogSource for MemorySource {
     }
 
     fn close(&mut self) {
-        self.log.state().members.remove(&self.group);
+        self.log.state().members.remove(&self.member);
     }
 }
 

@@ -129,9 +129,57 @@ async fn the_others_of_a_batch_whose_leader_goes_away_come_again() {
         log.assign("g", &[place]);
     }
     until("all are done", || running.counts().done == 20).await;
-    running.stop(Duration::ZERO).await.unwrap();
+    let counts = running.stop(Duration::ZERO).await.unwrap();
+    assert_eq!((counts.failed, counts.retried), (0, 0), "nothing was wrong with them");
     let committed: i64 = (0..2).map(|partition| log.committed("g", "t", partition).unwrap().0).sum();
     assert_eq!(committed, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_whose_partition_is_taken_away_leaves_the_open_batch_and_the_others_go() {
+    let linger = Duration::from_secs(60);
+    for leader in 0..2 {
+        let log = MemoryLog::with_topic("t", 2);
+        let calls: Arc<Mutex<Vec<Vec<i32>>>> = Arc::default();
+        let handler = {
+            let calls = Arc::clone(&calls);
+            move |records: Vec<Record>| {
+                calls.lock().unwrap().push(records.iter().map(|record| record.partition).collect());
+                async move { vec![Outcome::Done; records.len()] }
+            }
+        };
+        let full = Full { count: 20, bytes: usize::MAX, linger };
+        let consumer = Consumer::new(log.source("g", &["t"])).drain_max(Duration::from_secs(1));
+        let running = consumer.start_in_task(Batching::new(full, handler)).unwrap();
+        for partition in [leader, 1 - leader] {
+            let before = running.counts().received;
+            put_one(&log, partition);
+            until("it is in the batch", || running.counts().received == before + 1).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let (place, began) = (Place::new("t", 1), Instant::now());
+        log.revoke("g", std::slice::from_ref(&place));
+        until("it is released", || !log.holds("g", &place)).await;
+        assert!(began.elapsed() < Duration::from_secs(2) && calls.lock().unwrap().is_empty());
+        // Whoever led it: the record of the other partition goes, alone.
+        until("a call is made", || !calls.lock().unwrap().is_empty()).await;
+        assert!(began.elapsed() <= linger * 2, "{:?}", began.elapsed());
+        assert_eq!(*calls.lock().unwrap(), [[0]]);
+        let counts = running.stop(Duration::ZERO).await.unwrap();
+        assert_eq!((counts.done, counts.failed, counts.cancelled), (1, 0, 1));
+        assert_eq!(log.committed("g", "t", 1).map_or(0, |(offset, _)| offset), 0);
+    }
+}
+
+/// Puts one record into this partition.
+fn put_one(log: &MemoryLog, partition: i32) {
+    let is_there = |key: &String| {
+        let probe = MemoryLog::with_topic("t", 2);
+        probe.put("t", Record::new("t", "").with_key(key.clone()));
+        probe.records("t")[0].partition == partition
+    };
+    let key = (0..).map(|number| format!("k{number}")).find(is_there).unwrap();
+    log.put("t", Record::new("t", "v").with_key(key));
 }
 
 /// Decaton's deferred completion leaks when the user forgets it.

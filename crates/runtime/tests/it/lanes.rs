@@ -271,21 +271,3 @@ fn without_a_runtime_of_the_callers_the_library_brings_its_own() {
     assert_eq!(counts.done, 100);
     assert_eq!(verdict(&judge, &log, 2), Vec::<String>::new());
 }
-
-#[test]
-fn settings_that_cannot_work_are_refused_with_the_field_and_the_mend() {
-    use weir_runtime::retry::{Exhausted, RetryPolicy};
-    let log = MemoryLog::with_topic("t", 1);
-    let refused = |consumer: Consumer| {
-        let started = block_on(consumer.start(|_: Record| async {}));
-        started.unwrap_err().chain()
-    };
-    let source = || log.source("g", &["t"]);
-    assert!(refused(Consumer::new(source()).shards(0)).contains("shards: nothing would be handled"));
-    assert!(refused(Consumer::new(source()).window_records(0)).contains("window_records"));
-    let dead = RetryPolicy { exhausted: Exhausted::DeadLetter, ..RetryPolicy::default() };
-    assert!(refused(Consumer::new(source()).retry(dead)).contains("say where with dead_letters()"));
-    let late = RetryPolicy { first: Duration::from_secs(90), ..RetryPolicy::default() };
-    assert!(refused(Consumer::new(source()).retry(late)).contains("retry.first"));
-    assert!(refused(Consumer::new(log.source("g", &["no-such"]))).contains("no-such"));
-}

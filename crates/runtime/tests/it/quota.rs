@@ -12,6 +12,8 @@ use weir_runtime::dead_letter::{self, DeadLetters};
 use weir_runtime::flow::Flow;
 use weir_runtime::quota::{OverQuota, Quota};
 use weir_runtime::record::{Place, Record};
+use weir_runtime::retry::RetryPolicy;
+use weir_runtime::retry_topic::RetryTopic;
 use weir_runtime::shaping::{self, Shaping};
 use weir_runtime::testing::{AppendFault, MemoryLog};
 
@@ -52,6 +54,17 @@ fn put(log: &MemoryLog, key: &str, count: usize) {
     for number in 0..count {
         log.put("t", Record::new("t", format!("{key} {number}")).with_key(key.to_owned()));
     }
+}
+
+/// So many records are fetched before their size is known; the next come together.
+const FIRST: usize = 16;
+
+/// Records without a key, which have no quota, are handled first.
+async fn calm(log: &MemoryLog, judge: &Judge) {
+    for _ in 0..FIRST {
+        log.put("t", Record::new("t", "calm"));
+    }
+    until("the first are done", || judge.done_count() == FIRST).await;
 }
 
 fn committed(log: &MemoryLog) -> i64 {
@@ -110,21 +123,22 @@ async fn a_shaped_record_is_whole_in_the_shaping_topic_in_its_keys_order_and_don
 #[tokio::test(start_paused = true)]
 async fn a_shaped_record_that_is_not_written_stays_pending_is_written_again_and_is_not_lost() {
     let (log, judge, times) = (log(), Judge::default(), Times::default());
-    put(&log, "burst", 100);
     for _ in 0..3 {
         log.fail_append(AppendFault::Refused(FaultKind::Transient));
         log.fail_append(AppendFault::Refused(FaultKind::Denied));
     }
     log.fail_append(AppendFault::AnswerLost);
     let running = start(&log, &judge, &times, flow(10, Duration::from_secs(1), OverQuota::Shape));
-    until("the first ten are done", || judge.done_count() == 10).await;
+    calm(&log, &judge).await;
+    put(&log, "burst", 100);
+    until("the first ten are done", || judge.done_count() == FIRST + 10).await;
     until("it has failed twice", || running.counts().shaping_failed >= 180).await;
-    until("that is seen", || running.health().partitions.iter().any(|one| one.head == Some(10))).await;
+    until("that is seen", || running.health().partitions.iter().any(|one| one.head == Some(26))).await;
     let health = running.health().partitions[0].clone();
-    assert_eq!((health.failing, committed(&log)), (90, 10));
+    assert_eq!((health.failing, committed(&log)), (90, 26));
     let reason = health.head_reason.unwrap();
     assert!(reason.contains("over its key's quota and not written aside yet"), "{reason}");
-    until("all are committed", || committed(&log) == 100).await;
+    until("all are committed", || committed(&log) == 116).await;
     until("the trouble is over", || running.health().partitions[0].failing == 0).await;
     let counts = running.stop(Duration::ZERO).await.unwrap();
     assert_eq!((counts.shaped, counts.shaping_failed), (90, 7 * 90));
@@ -155,14 +169,15 @@ async fn a_partition_that_goes_away_waits_for_what_is_being_written_and_leaves_t
 #[tokio::test(start_paused = true)]
 async fn a_record_over_its_quota_is_a_dead_letter_and_its_key_does_not_wait_for_it() {
     let (log, judge, times) = (log(), Judge::default(), Times::default());
-    put(&log, "burst", 30);
     log.fail_append(AppendFault::Refused(FaultKind::Transient));
     let running = start(&log, &judge, &times, flow(10, Duration::from_secs(1), OverQuota::DeadLetter));
-    until("all are committed", || committed(&log) == 30).await;
+    calm(&log, &judge).await;
+    put(&log, "burst", 30);
+    until("all are committed", || committed(&log) == 46).await;
     let counts = running.stop(Duration::ZERO).await.unwrap();
-    assert_eq!((counts.dead_letters, counts.dead_letters_failed, counts.done), (20, 20, 10));
+    assert_eq!((counts.dead_letters, counts.dead_letters_failed, counts.done), (20, 20, 26));
     let letters = log.records("t-dead");
-    assert_eq!((letters.len(), letters[0].header(dead_letter::PLACE)), (20, Some(&b"t/0/10"[..])));
+    assert_eq!((letters.len(), letters[0].header(dead_letter::PLACE)), (20, Some(&b"t/0/26"[..])));
     let cause = letters[19].header(dead_letter::CAUSE).unwrap();
     assert_eq!(cause, b"its key is over its quota of 10 records a second");
 }
@@ -229,6 +244,31 @@ async fn retries_do_not_count_to_the_quota() {
         .unwrap();
     until("all are done", || running.counts().done == 10).await;
     assert_eq!(running.stop(Duration::ZERO).await.unwrap().shaped, 0);
+}
+
+/// Decaton has it so, too: what is in the retry topic was counted before it failed.
+#[tokio::test(start_paused = true)]
+async fn retries_through_a_topic_do_not_count_either_and_are_not_shaped() {
+    for action in [OverQuota::SlowDown, OverQuota::Shape] {
+        let log = log();
+        log.create_topic("t-retry", 1);
+        put(&log, "a", 50);
+        let running = Consumer::new(log.source("g", &["t", "t-retry"]))
+            .retry(RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default() })
+            .retry_topic(RetryTopic::new(Arc::new(log.clone())))
+            .shaping(Shaping::new(Arc::new(log.clone())))
+            .flow(flow(50, Duration::from_secs(1), action))
+            .start_in_task(|record: Record| async move {
+                if record.attempt < 5 { Err("not now") } else { Ok(()) }
+            })
+            .unwrap();
+        let began = Instant::now();
+        until("all are done", || running.counts().done == 50).await;
+        // Two hundred further attempts would take four seconds.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let counts = running.stop(Duration::ZERO).await.unwrap();
+        assert_eq!((counts.shaped, counts.slowed), (0, 0));
+    }
 }
 
 /// Steady keys beside a key that bursts, by a seed. What was handled of each, and when.

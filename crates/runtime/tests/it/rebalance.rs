@@ -150,6 +150,81 @@ async fn foreign_metadata_is_no_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_and_back_before_anybody_looked_goes_on() {
+    let log = MemoryLog::with_topic("t", 2);
+    fill(&log, 100, 100);
+    let judge = Judge::default();
+    let running = start(&log, &judge, Duration::from_secs(2), |offset| offset == 3);
+    until("the rest is done", || judge.done_count() == 98).await;
+    let place = Place::new("t", 0);
+    log.lose("g", std::slice::from_ref(&place));
+    log.assign("g", std::slice::from_ref(&place));
+    until("the slow ones are done", || judge.done_count() == 100).await;
+    fill(&log, 100, 100);
+    until("the next are done", || judge.done_count() == 200).await;
+    assert_eq!(running.health().partitions.len(), 2);
+    running.stop(Duration::ZERO).await.unwrap();
+    assert_eq!(verdict(&judge, &log, 2), Vec::<String>::new());
+    let committed: i64 = (0..2).map(|partition| log.committed("g", "t", partition).unwrap().0).sum();
+    assert_eq!(committed, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_partitions_that_are_drained_together_one_that_is_lost_takes_no_commit_and_no_time_from_the_others()
+ {
+    let log = MemoryLog::with_topic("t", 2);
+    fill(&log, 100, 100);
+    let judge = Judge::default();
+    let running = start(&log, &judge, Duration::from_secs(10), |offset| offset == 3);
+    until("the rest is done", || judge.done_count() == 98).await;
+    let stop = tokio::spawn(running.stop(Duration::from_secs(60)));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    log.lose("g", &[Place::new("t", 0)]);
+    let counts = stop.await.unwrap().unwrap();
+    assert_eq!((counts.cancelled, judge.done_count()), (1, 99));
+    assert_eq!(log.committed("g", "t", 0), None);
+    let of_other = log.records("t").iter().filter(|record| record.partition == 1).count();
+    assert_eq!(log.committed("g", "t", 1).map(|(offset, _)| offset), i64::try_from(of_other).ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_of_one_group_with_different_topics_are_strangers_and_with_the_same_one_the_last_has_it() {
+    let log = MemoryLog::with_topic("t", 1);
+    log.create_topic("u", 1);
+    let judge = Judge::default();
+    let of = |topic: &str| {
+        let judge = judge.clone();
+        let handler = move |record: Record| {
+            judge.begin(&record).done();
+            async {}
+        };
+        Consumer::new(log.source("g", &[topic])).start_in_task(handler).unwrap()
+    };
+    let (first, second) = (of("t"), of("u"));
+    let (t, u) = (Place::new("t", 0), Place::new("u", 0));
+    for (round, topic) in ["t", "u", "t", "u"].into_iter().enumerate() {
+        log.put(topic, Record::new(topic, "v").with_key("k"));
+        until("it is done", || judge.done_count() == round + 1).await;
+    }
+    log.revoke("g", std::slice::from_ref(&u));
+    until("it is released", || !log.holds("g", &u)).await;
+    assert!(log.holds("g", &t));
+    log.assign("g", std::slice::from_ref(&u));
+    until("it is back", || second.health().partitions.len() == 1).await;
+    // Another one of the same topic: the first has lost it, and its end takes nothing from the others.
+    let third = of("t");
+    until("the first has nothing left", || first.health().partitions.is_empty()).await;
+    first.stop(Duration::ZERO).await.unwrap();
+    for (round, topic) in ["t", "u"].into_iter().enumerate() {
+        log.put(topic, Record::new(topic, "v").with_key("k"));
+        until("it is done", || judge.done_count() == 5 + round).await;
+    }
+    second.stop(Duration::ZERO).await.unwrap();
+    third.stop(Duration::ZERO).await.unwrap();
+    assert_eq!(judge.wrong(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_commit_that_fails_comes_again() {
     let log = MemoryLog::with_topic("t", 1);
     fill(&log, 10, 10);

@@ -112,6 +112,25 @@ async fn waits_grow_from_attempt_to_attempt_and_a_handler_may_name_its_own() {
     running.stop(Duration::ZERO).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_tried_again_at_once_and_for_ever_lets_the_others_go_on() {
+    for (outcome, first) in [(Outcome::retry_after(Duration::ZERO), 100), (Outcome::retry(), 1)] {
+        let log = MemoryLog::with_topic("t", 1);
+        fill(&log, 100, 10);
+        let first = Duration::from_millis(first);
+        let running = Consumer::new(log.source("g", &["t"]))
+            .retry(RetryPolicy { first, longest: first, ..RetryPolicy::default() })
+            .start_in_task(move |record: Record| {
+                let outcome = if record.offset == 0 { outcome.clone() } else { Outcome::Done };
+                async { outcome }
+            })
+            .unwrap();
+        until("the others are done", || running.counts().done == 90).await;
+        until("it was tried often", || running.counts().retried > 100).await;
+        running.stop(Duration::ZERO).await.unwrap();
+    }
+}
+
 /// Decaton issue 199: partial success of a bulk.
 #[tokio::test(start_paused = true)]
 async fn what_is_left_of_a_bulk_is_tried_again_instead_of_the_whole() {

@@ -126,8 +126,10 @@ async fn run(
 async fn runs_bring_a_keys_waiting_records_in_one_batch_in_order_and_no_more_of_them_than_allowed() {
     let (seen, counts, _) = run(400, 2, 100, full(1000), |_| Outcome::Done).await;
     let seen = seen.lock().unwrap();
-    // Two keys of 200 records: two batches, where one of each key at a time would take 200.
-    assert_eq!((seen.run_longest, seen.sizes.len(), counts.repeated), (100, 2, 0));
+    // Two keys of 200 records: a few batches (the first fetch is a small one), where one of each key at a time would
+    // take 200.
+    assert!(seen.sizes.len() < 6, "{:?}", seen.sizes);
+    assert_eq!((seen.run_longest, counts.repeated), (100, 0));
     for (key, values) in &seen.handled {
         let number = key[1..].parse::<usize>().unwrap();
         let expect: Vec<String> = (0..200).map(|index| format!("{key} {}", index * 2 + number)).collect();
@@ -139,7 +141,8 @@ async fn runs_bring_a_keys_waiting_records_in_one_batch_in_order_and_no_more_of_
 async fn a_batch_of_runs_is_full_at_exactly_its_count_and_what_does_not_fit_comes_with_the_next() {
     let (seen, counts, _) = run(300, 1, 100, full(40), |_| Outcome::Done).await;
     let seen = seen.lock().unwrap();
-    assert_eq!(seen.sizes, [40, 40, 40, 40, 40, 40, 40, 20]);
+    // The first fetch is a small one.
+    assert_eq!(seen.sizes, [16, 40, 40, 40, 40, 40, 40, 40, 4]);
     assert_eq!((seen.handled["k0"].len(), counts.repeated, counts.retried), (300, 0, 0));
 }
 

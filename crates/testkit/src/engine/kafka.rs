@@ -60,7 +60,8 @@ impl Kafka {
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=2\nshare.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n\
-             group.initial.rebalance.delay.ms=0\nlog.cleaner.dedupe.buffer.size=4194304\n",
+             group.initial.rebalance.delay.ms=0\nlog.cleaner.dedupe.buffer.size=4194304\n\
+             log.cleaner.backoff.ms=1000\n",
             data.display()
         );
         std::fs::write(folder.path().join("server.properties"), settings).expect("the folder is writable");

@@ -1,4 +1,4 @@
-//! Real Apache Kafka behind locks: listeners with TLS, with SASL PLAIN, and with SCRAM-SHA-512 over TLS.
+//! Real Apache Kafka behind locks: listeners with TLS, with SASL PLAIN, and with SCRAM-SHA-512 over TLS; and rights.
 
 use super::kafka::{self, VERSION};
 use super::maven::report;
@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// The one user that the broker knows, by PLAIN and by SCRAM-SHA-512.
+/// The user that may do everything, by PLAIN and by SCRAM-SHA-512.
 pub const USER: &str = "weir";
 
-/// Its password.
+/// A user that may do nothing but what it is allowed (see `kafka_tool::allow`), by PLAIN.
+pub const GUEST: &str = "guest";
+
+/// The password of both.
 pub const PASSWORD: &str = "right-and-secret";
 
 /// A running broker.
@@ -50,12 +53,15 @@ impl KafkaSecured {
              SASLTLS:SASL_SSL\nsasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n\
              ssl.keystore.location={0}/broker.p12\nssl.keystore.type=PKCS12\nssl.keystore.password={PASSWORD}\n\
              log.dirs={0}/data\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
-             auto.create.topics.enable=false\nlog.cleaner.dedupe.buffer.size=4194304\n",
+             auto.create.topics.enable=false\nlog.cleaner.dedupe.buffer.size=4194304\n\
+             group.initial.rebalance.delay.ms=0\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS;User:{USER}\n",
             folder.path().display()
         );
         for listener in ["sasl", "sasltls"] {
             settings.push_str(&format!(
-                "listener.name.{listener}.plain.sasl.jaas.config={plain} user_{USER}=\"{PASSWORD}\";\n\
+                "listener.name.{listener}.plain.sasl.jaas.config={plain} user_{USER}=\"{PASSWORD}\" user_{GUEST}=\"{PASSWORD}\";\n\
                  listener.name.{listener}.scram-sha-512.sasl.jaas.config={scram};\n"
             ));
         }

@@ -1,4 +1,5 @@
-//! Kafka's own Java client, run for one question at a time: where its partitioner puts keys, what it reads.
+//! Kafka's own Java client, run for one question at a time: where its partitioner puts keys, what it reads; and for
+//! rights, which librdkafka's Rust wrapper cannot give.
 
 use super::kafka;
 use super::maven::compile;
@@ -39,6 +40,14 @@ pub fn partitions(bootstrap: &str, topic: &str, keys: &[Vec<u8>]) -> Vec<i32> {
 #[must_use]
 pub fn read(bootstrap: &str, topic: &str) -> Vec<JavaRecord> {
     run(&["read", bootstrap, topic]).lines().map(record).collect()
+}
+
+/// Allows a user an operation (`READ`, `WRITE`, `DESCRIBE`) on a resource (`TOPIC` or `GROUP`, and its name).
+///
+/// # Panics
+/// When it does not compile, or Kafka refuses.
+pub fn allow(bootstrap: &str, user: &str, kind: &str, name: &str, operation: &str) {
+    run(&["allow", bootstrap, user, kind, name, operation]);
 }
 
 fn record(line: &str) -> JavaRecord {

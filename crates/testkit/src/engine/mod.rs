@@ -11,6 +11,7 @@ pub(crate) mod kept;
 pub mod maven;
 pub mod node;
 pub mod process;
+pub mod runtime_peer;
 mod site;
 pub mod sums;
 pub mod zookeeper;

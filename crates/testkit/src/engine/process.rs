@@ -22,7 +22,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program with its output in a log file. It dies with this process.
+    /// Starts a program with its output in a log file; its temporary files are beside that. It dies with this process.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -31,6 +31,13 @@ impl Process {
         let output = File::options().create(true).append(true).open(log).expect("the log's folder is there");
         let errors = output.try_clone().expect("a file handle can be copied");
         let mut command = mortal(program);
+        if let Some(folder) = log.parent() {
+            command.env("TMPDIR", folder);
+            if program == "java" {
+                // Java reads no TMPDIR.
+                command.arg(format!("-Djava.io.tmpdir={}", folder.display())).arg("-XX:-UsePerfData");
+            }
+        }
         command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = spawn(command).unwrap_or_else(|error| panic!("{name} does not start: {error}"));
         Self { name: name.to_owned(), child, log: log.to_path_buf() }

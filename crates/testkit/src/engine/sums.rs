@@ -3,7 +3,7 @@
 //! Checked when a class path is resolved. A registry that serves another file under the same version is noticed.
 
 use super::maven::{Dependency, hash};
-use super::{hbase, hdfs, kafka, zookeeper};
+use super::{hbase, hdfs, kafka, runtime_peer, zookeeper};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +25,7 @@ pub fn all() -> Vec<(String, &'static [Dependency])> {
         ("kafka-4.3.1".to_owned(), kafka::DEPENDENCIES.as_slice()),
         (zookeeper::JARS.0.to_owned(), zookeeper::JARS.1),
         (hdfs::JARS.0.to_owned(), hdfs::JARS.1),
+        (runtime_peer::JARS.0.to_owned(), runtime_peer::JARS.1),
     ];
     let lines = hbase::Line::ALL.into_iter().chain(hbase::Line::MATRIX);
     all.extend(lines.map(|line| (line.jars_name(), line.dependencies())));

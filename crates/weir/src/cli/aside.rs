@@ -1,10 +1,10 @@
 //! `weir log aside`: records that a consumer of the keyed runtime gave up, from their topic of dead letters.
 
-use super::{runtime, say};
+use super::say;
 use crate::config::load;
 use crate::exit::Exit;
 use std::path::Path;
-use weir_kafka::aside::{self, Aside, Letter};
+use weir_kafka::aside::{Aside, Letter};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::dead_letter::{ATTEMPTS, CAUSE, GROUP, PLACE};
 
@@ -16,8 +16,9 @@ const LIST_BYTES: usize = 200;
 
 /// Looks at dead letters, puts them back, or drops them from sight.
 ///
-/// What was replayed or dropped is kept in the commits of the group `weir-aside`; the letters themselves stay until the
-/// topic's retention takes them.
+/// What was replayed or dropped is kept in the topic `weir-aside`, which is made at the first time; the letters
+/// themselves stay until their topic's retention takes them. Whoever begins to replay or drop takes over from somebody
+/// who does so at the same time.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -68,7 +69,12 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         Command::List(topic) => topic,
         Command::Show(chosen) | Command::Replay(chosen) | Command::Drop(chosen) => &chosen.topic,
     };
-    let mut aside = Aside::open(&log.bootstrap.join(","), &log.read_properties()?, &topic.topic)?;
+    let (bootstrap, properties) = (log.bootstrap.join(","), log.read_properties()?);
+    let open = match &arguments.command {
+        Command::List(_) | Command::Show(_) => Aside::open,
+        Command::Replay(_) | Command::Drop(_) => Aside::open_to_deal,
+    };
+    let mut aside = open(&bootstrap, &properties, &topic.topic)?;
     match &arguments.command {
         Command::List(_) => aside.for_each(|_, letter| {
             say(&json(&letter, LIST_BYTES).to_string());
@@ -81,25 +87,15 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
             })?;
         }
         Command::Replay(chosen) => {
-            let (producer, runtime) = (aside.producer()?, runtime()?);
-            let count = chosen.for_each(&mut aside, |aside, letters| {
-                runtime.block_on(aside::replay(&producer, letters))?;
-                // After they are durable: a crash in between replays them twice, and loses none.
-                deal(aside, letters)
-            })?;
+            let count = chosen.for_each(&mut aside, Aside::replay)?;
             say(&format!("{{\"replayed\":{count}}}"));
         }
         Command::Drop(chosen) => {
-            let count = chosen.for_each(&mut aside, deal)?;
+            let count = chosen.for_each(&mut aside, Aside::drop_letters)?;
             say(&format!("{{\"dropped\":{count}}}"));
         }
     }
     Ok(Exit::Done)
-}
-
-fn deal(aside: &mut Aside, letters: &[Letter]) -> Result<(), Fault> {
-    let places: Vec<(i32, i64)> = letters.iter().map(|letter| (letter.partition, letter.offset)).collect();
-    aside.deal(&places)
 }
 
 impl Chosen {

@@ -61,6 +61,7 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let meter = Meter::register(&mut registry);
     let budget = Budget::new(config.limits.in_flight.as_usize());
     let producer = Producer::start(producer_config(&config)?)?;
+    weir_kafka::meter::register(producer.stats(), &mut registry);
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
     let creator = capture::TopicCreator::new(&config.log)?;
     let topics = tokio::spawn(topic_watch::watch(config.clone()));

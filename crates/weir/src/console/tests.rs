@@ -77,6 +77,7 @@ pub(super) fn picture_with_everything() -> (Registry, Picture) {
     for family in [&meter.skipped, &meter.failed] {
         family.get_or_create(&reason).inc();
     }
+    weir_kafka::meter::register(&Arc::default(), &mut registry);
     (registry, picture_of(capture()))
 }
 

@@ -225,6 +225,7 @@ async fn capture(
     let quiet = [("log.connection.close".to_owned(), "false".to_owned())].into();
     let producer =
         Producer::start(ProducerConfig { properties: quiet, ..ProducerConfig::new(&log.bootstrap()) })?;
+    weir_kafka::meter::register(producer.stats(), &mut registry);
     let running =
         start_server(parts, listener, Arc::new(producer), budget.clone(), meter.clone(), Vec::new())
             .map_err(unusable)?;

@@ -111,11 +111,17 @@ pub(super) fn committed(
     topic: &str,
     partition: i32,
 ) -> Option<(i64, Vec<Range<i64>>)> {
-    let asker: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka.bootstrap())
-        .set("group.id", group)
-        .create()
-        .unwrap();
+    committed_at(&kafka.bootstrap(), group, topic, partition)
+}
+
+pub(super) fn committed_at(
+    bootstrap: &str,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> Option<(i64, Vec<Range<i64>>)> {
+    let asker: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", group).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
     let list = asker.committed_offsets(list, Duration::from_secs(20)).ok()?;

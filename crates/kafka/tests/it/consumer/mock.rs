@@ -13,7 +13,7 @@ use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
 use weir_runtime::record::{Place, Record};
 use weir_runtime::testing::judge::Judge;
 
-async fn write(log: &EmbeddedLog, records: impl IntoIterator<Item = (String, String)>) {
+pub(super) async fn write(log: &EmbeddedLog, records: impl IntoIterator<Item = (String, String)>) {
     let producer = Producer::start(ProducerConfig::new(&log.bootstrap())).unwrap();
     let mut batch = RecordBatch { topics: vec![TopicName::new("t").unwrap()], ..RecordBatch::default() };
     for (key, value) in records {
@@ -33,7 +33,7 @@ async fn write(log: &EmbeddedLog, records: impl IntoIterator<Item = (String, Str
     producer.append(batch).await.unwrap();
 }
 
-async fn member(log: &EmbeddedLog, judge: &Judge, hang: Option<i64>) -> Running {
+pub(super) async fn member(log: &EmbeddedLog, judge: &Judge, hang: Option<i64>) -> Running {
     let mut config = SourceConfig::new(&log.bootstrap(), "g", &["t"]);
     config.properties.insert("session.timeout.ms".to_owned(), "6000".to_owned());
     let judge = judge.clone();

@@ -12,7 +12,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use weir_kafka::producer::{Producer, ProducerConfig};
-use weir_kafka::reader::{Reader, Start};
 use weir_kafka::source::{KafkaSource, OutOfRange, Protocol, SourceConfig, StartAt};
 use weir_model::TopicName;
 use weir_runtime::consumer::{Consumer, Running};
@@ -26,7 +25,7 @@ use weir_runtime::testing::judge::Judge;
 use weir_testkit::engine::kafka::Kafka;
 
 /// A handler that tells the judge, and takes the time that the value says.
-fn judged(judge: &Judge) -> impl Handler + use<> {
+pub(super) fn judged(judge: &Judge) -> impl Handler + use<> {
     let judge = judge.clone();
     move |record: Record| {
         let attempt = judge.begin(&record);
@@ -315,24 +314,4 @@ async fn a_position_that_is_gone_stops_its_partition_by_name_unless_the_policy_s
     .await;
     running.stop(Duration::from_secs(5)).await.unwrap();
     assert!(late.done_count() <= wave);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_not_there_and_a_setting_that_is_ours_are_refused_at_the_start() {
-    let kafka = Kafka::start();
-    let refused = async |config: SourceConfig| {
-        let started = Consumer::new(KafkaSource::new(config)).start(|_: Record| async {}).await;
-        started.unwrap_err()
-    };
-    let fault = refused(SourceConfig::new(&kafka.bootstrap(), "g", &["no-such-topic"])).await;
-    assert_eq!(fault.code(), "W-KAFKA-TOPIC");
-    let mut config = SourceConfig::new(&kafka.bootstrap(), "g", &["t"]);
-    config.properties.insert("enable.auto.commit".to_owned(), "true".to_owned());
-    let fault = refused(config).await;
-    assert!(fault.chain().contains("properties.\"enable.auto.commit\": only what is done is committed"));
-    let fault = refused(SourceConfig::new(&kafka.bootstrap(), "", &["t"])).await;
-    assert!(fault.chain().contains("group: without a group nothing can be committed"));
-    // And nothing was made by asking.
-    let names = ["no-such-topic".to_owned()];
-    assert!(Reader::open(&kafka.bootstrap(), &BTreeMap::new(), &names, Start::Beginning).is_err());
 }

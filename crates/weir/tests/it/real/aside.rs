@@ -1,12 +1,19 @@
-//! A record that failed is listed, put back, and handled.
+//! A record that failed is listed, put back, and handled; by two operators at once, too, and after retention.
 
 use super::create_topic;
 use crate::weir::{DEADLINE, Weir};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::Offset;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use weir_kafka::aside::{Aside, Letter};
 use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_kafka::source::{KafkaSource, SourceConfig};
+use weir_kafka::topics::{NewSettings, Topics};
 use weir_model::TopicName;
 use weir_runtime::consumer::{Consumer, Running};
 use weir_runtime::dead_letter::DeadLetters;
@@ -116,5 +123,67 @@ fn a_record_that_failed_is_listed_and_replay_puts_it_back_and_it_is_handled() {
         until("what was put back is handled", || done.load(Ordering::Relaxed) == 5).await;
         let counts = running.stop(Duration::from_secs(5)).await.unwrap();
         assert_eq!((counts.done, counts.dead_letters), (5, 3));
+    });
+}
+
+fn letters(aside: &mut Aside) -> Vec<Letter> {
+    let mut letters = Vec::new();
+    aside
+        .for_each(|_, letter| {
+            letters.push(letter);
+            Ok(())
+        })
+        .unwrap();
+    letters
+}
+
+#[test]
+fn of_two_operators_the_later_one_deals_with_letters_and_marks_that_retention_passes_are_no_obstacle() {
+    let kafka = Kafka::start();
+    create_topic(&kafka, "orders");
+    let weir = Weir::new(&format!("[log]\nbootstrap = [\"{}\"]\n", kafka.bootstrap()));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (is_mended, done) = (Arc::default(), Arc::default());
+    let running = runtime.block_on(async {
+        let topics = Topics::new(&kafka.bootstrap(), &BTreeMap::new()).unwrap();
+        let one =
+            NewSettings { partitions: 1, replication: 1, min_insync_replicas: 1, retention_ms: 86_400_000 };
+        topics.create(&TopicName::new("orders-dead").unwrap(), &one).await.unwrap();
+        write(&Producer::start(ProducerConfig::new(&kafka.bootstrap())).unwrap()).await;
+        let running = start(&kafka, &is_mended, &done).await;
+        until("three letters are written", || running.counts().dead_letters == 3).await;
+        running
+    });
+    is_mended.store(true, Ordering::Relaxed);
+    let open = || Aside::open_to_deal(&kafka.bootstrap(), &BTreeMap::new(), "orders-dead").unwrap();
+    let (mut first, mut second) = (open(), open());
+    let all = letters(&mut first);
+    assert_eq!(all.len(), 3);
+    let fault = first.replay(&all).unwrap_err();
+    assert!(fault.chain().contains("somebody else has begun to deal"), "{}", fault.chain());
+    assert_eq!(letters(&mut second), all, "and nothing of it is marked");
+    second.replay(&all[1..2]).unwrap();
+    assert_eq!(listed(&weir).len(), 2);
+    let fault = first.drop_letters(&all).unwrap_err();
+    assert!(fault.chain().contains("somebody else has begun to deal"), "{}", fault.chain());
+    drop((first, second));
+
+    // Retention takes the oldest, and passes the mark.
+    runtime.block_on(async {
+        let admin: AdminClient<DefaultClientContext> =
+            rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
+        let mut gone = TopicPartitionList::new();
+        gone.add_partition_offset("orders-dead", 0, Offset::Offset(2)).unwrap();
+        admin.delete_records(&gone, &AdminOptions::new()).await.unwrap();
+    });
+    assert_eq!(listed(&weir).len(), 1);
+    let replayed = weir.command(&["log", "aside", "replay", "--topic", "orders-dead", "--all"]);
+    assert_eq!(replayed.trim(), "{\"replayed\":1}");
+    assert_eq!(listed(&weir), []);
+    runtime.block_on(async {
+        // Three odd ones, and two that came back: nothing of what was refused.
+        until("what was put back is handled", || done.load(Ordering::Relaxed) == 5).await;
+        let counts = running.stop(Duration::from_secs(5)).await.unwrap();
+        assert_eq!((counts.done, counts.received), (5, 8));
     });
 }

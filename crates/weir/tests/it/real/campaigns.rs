@@ -77,7 +77,24 @@ fn every_process_gets_traffic(rig: &mut Rig) {
     rig.tool.run("load-stop");
     rig.settle("a13");
     println!("          calls by process: {:?}", done(&weirs));
+    if rig.line == Line::V2_6 {
+        another_is_the_master(rig, &mut weirs[0]);
+    }
     rig.remove_peer("a13");
+}
+
+/// The process that came first is the cluster's master to sources of 3.0; when it dies another one is.
+fn another_is_the_master(rig: &Rig, first: &mut Weir) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (quorum, path) = (rig.hbase.zookeeper(), "/weir/a13/master");
+    let client = runtime.block_on(weir_hbase::registration::connect(&quorum)).unwrap();
+    let master = || {
+        let (value, _) = runtime.block_on(client.get_data(path)).ok()?;
+        weir_wire::hbase::zk::master(&value).ok()
+    };
+    let before = master().unwrap();
+    first.kill9();
+    wait_until("another is the master", DEADLINE, || master().is_some_and(|now| now != before));
 }
 
 /// kill -9 at random moments while clients write; each time the process comes back.

@@ -83,7 +83,10 @@ fn late_answers(rig: &mut Rig) {
     weir.wait_for_metric("weir_source_overlaps_total{capture=\"a6\"}", 1);
     assert!(weir.sum("weir_source_late_total") > 0, "{}", weir.get("/metrics"));
     rig.kafka.resume();
+    let back = Instant::now();
     let settled = rig.settle("a6");
+    let replaced = weir.sum("producer_replaced_total");
+    println!("          settled after {:.1} s, clients replaced: {replaced}", back.elapsed().as_secs_f64());
     assert!(settled.again > 0, "the first tries were written too");
     // One entry, one identity: whatever came twice says the same twice.
     let mut entries = std::collections::HashMap::new();

@@ -1,0 +1,125 @@
+//! A member of a group for the soak: keeps a byte for each record that it has done, and says what is wrong.
+//!
+//! `soak_member BOOTSTRAP GROUP TOPIC FOLDER`: `FOLDER/PARTITION` has a 1 at each offset that was done by any member, so
+//! that a kill takes nothing with it. It tells `wrong ...` on its standard output, and at its end, when its standard
+//! input ends, `end RECEIVED SPARED REPEATED`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use weir_kafka::source::{KafkaSource, SourceConfig};
+use weir_runtime::budget::Budget;
+use weir_runtime::consumer::Consumer;
+use weir_runtime::record::Record;
+
+/// Bytes in flight, and bytes fetched ahead; the soak's bound of memory is made of them.
+const BUDGET_BYTES: usize = 32 << 20;
+
+/// One record in so many takes a millisecond: others of its key come meanwhile.
+const SLOW_EVERY: i64 = 100;
+
+/// Partition and key.
+type Lane = (i32, Vec<u8>);
+
+struct Book {
+    folder: PathBuf,
+    files: Mutex<HashMap<i32, Arc<File>>>,
+    open: Mutex<BTreeSet<Lane>>,
+    newest: Mutex<BTreeMap<Lane, i64>>,
+    repeated: AtomicU64,
+}
+
+impl Book {
+    fn file(&self, partition: i32) -> Arc<File> {
+        let mut files = self.files.lock().expect("no panic under this lock");
+        let file = files.entry(partition).or_insert_with(|| {
+            let path = self.folder.join(partition.to_string());
+            let file = File::options().create(true).truncate(false).read(true).write(true).open(path);
+            Arc::new(file.expect("the folder is writable"))
+        });
+        Arc::clone(file)
+    }
+
+    fn begin(self: &Arc<Self>, record: &Record) -> Attempt {
+        let lane = (record.partition, record.key.as_deref().unwrap_or_default().to_vec());
+        let (file, at) = (self.file(record.partition), record.offset.unsigned_abs());
+        let mut byte = [0];
+        let is_again = file.read_at(&mut byte, at).is_ok_and(|count| count == 1) && byte[0] == 1;
+        self.repeated.fetch_add(u64::from(is_again), Ordering::Relaxed);
+        let place = format!("{} of key {:?}", record.offset, String::from_utf8_lossy(&lane.1));
+        if !self.open.lock().expect("no panic under this lock").insert(lane.clone()) {
+            println!("wrong two at once: {place} in partition {}", lane.0);
+        }
+        let newest = self.newest.lock().expect("no panic under this lock").get(&lane).copied();
+        if let Some(newest) = newest.filter(|newest| *newest > record.offset && !is_again) {
+            println!("wrong out of order: {place} in partition {} after {newest}", lane.0);
+        }
+        Attempt { book: Arc::clone(self), lane, file, at }
+    }
+}
+
+struct Attempt {
+    book: Arc<Book>,
+    lane: Lane,
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Attempt {
+    fn done(self) {
+        // Before the runtime hears of it: what is committed is in the file.
+        self.file.write_at(&[1], self.at).expect("the folder is writable");
+        let mut all = self.book.newest.lock().expect("no panic under this lock");
+        let newest = all.entry(self.lane.clone()).or_default();
+        *newest = (*newest).max(self.at.cast_signed());
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.book.open.lock().expect("no panic under this lock").remove(&self.lane);
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [bootstrap, group, topic, folder] = words.as_slice() else {
+        return Err("soak_member BOOTSTRAP GROUP TOPIC FOLDER".into());
+    };
+    let mut config = SourceConfig::new(bootstrap, group, &[topic]);
+    // What was killed is missed soon.
+    config.properties.insert("session.timeout.ms".to_owned(), "6000".to_owned());
+    config.prefetch_bytes = BUDGET_BYTES;
+    config.partitions_expected = 8;
+    let book = Arc::new(Book {
+        folder: folder.into(),
+        files: Mutex::default(),
+        open: Mutex::default(),
+        newest: Mutex::default(),
+        repeated: AtomicU64::new(0),
+    });
+    let running = Consumer::new(KafkaSource::new(config))
+        .budget(Budget::new(BUDGET_BYTES))
+        .start({
+            let book = Arc::clone(&book);
+            move |record: Record| {
+                let attempt = book.begin(&record);
+                async move {
+                    if record.offset % SLOW_EVERY == 0 {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                    }
+                    attempt.done();
+                }
+            }
+        })
+        .await?;
+    tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
+    let counts = running.stop(Duration::from_secs(5)).await?;
+    println!("end {} {} {}", counts.received, counts.spared, book.repeated.load(Ordering::Relaxed));
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What is looked at before a consumer starts: each refusal names the field, and what mends it.
+
+use super::{ASK_WAIT, KafkaSource, SourceConfig, is_denied, list_of};
+use crate::ffi::committed::CommittedQueue;
+use crate::topics::Topics;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use weir_model::{Fault, FaultKind};
+use weir_runtime::record::Place;
+use weir_runtime::source::{Membership, Retention};
+
+/// How long the group's first answer is waited for. A coordinator that is on the move is no reason not to start.
+const GROUP_WAIT: Duration = Duration::from_secs(5);
+
+/// librdkafka's default.
+const MAX_POLL_INTERVAL_MS: u64 = 300_000;
+
+/// A setting that cannot be.
+pub(super) fn wrong(field: impl Into<String>, why: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", field).caused_by(why.into())
+}
+
+/// What librdkafka says to a setting.
+pub(super) fn refused(error: KafkaError, bootstrap: &str) -> Fault {
+    match error {
+        KafkaError::ClientConfig(_, why, key, _) if !key.is_empty() => wrong(
+            format!("properties.\"{key}\""),
+            format!("{why}; the names and values are those of librdkafka's CONFIGURATION.md"),
+        ),
+        error => wrong(bootstrap, error.to_string()),
+    }
+}
+
+/// Each topic is there, and we may see it.
+pub(super) fn topics<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topics: &[String],
+) -> Result<Option<Place>, Fault> {
+    let mut any = None;
+    for topic in topics {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), ASK_WAIT)
+            .map_err(|error| crate::reader::unreachable(&error, topic))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { continue };
+        if let Some(code) = found.error() {
+            return Err(unreadable(code.into(), topic));
+        }
+        any = any.or_else(|| found.partitions().first().map(|first| Place::new(topic, first.id())));
+    }
+    Ok(any)
+}
+
+fn unreadable(code: RDKafkaErrorCode, topic: &str) -> Fault {
+    use RDKafkaErrorCode as Error;
+    let (kind, page, mend) = match code {
+        Error::UnknownTopic | Error::UnknownTopicOrPartition | Error::InvalidTopic => {
+            (FaultKind::Config, "W-KAFKA-TOPIC", "; create it, or take it out of `topics`")
+        }
+        code if is_denied(code) => {
+            (FaultKind::Denied, "W-KAFKA-DENIED", "; allow this user Read and Describe on the topic")
+        }
+        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE", ""),
+    };
+    Fault::new(kind, page, "read a topic of `topics`", topic).caused_by(format!("{code}{mend}"))
+}
+
+/// The group's commits may be read; asked of one partition.
+pub(super) fn group(queue: &CommittedQueue, place: &Place, group: &str) -> Result<(), Fault> {
+    queue.ask(&list_of([place]), GROUP_WAIT);
+    let code = match queue.answer(GROUP_WAIT + Duration::from_secs(1)) {
+        Some(Ok(all)) => all.first().map(|one| one.code),
+        Some(Err(code)) => Some(code),
+        None => None,
+    };
+    match code.map(RDKafkaErrorCode::from) {
+        Some(code) if is_denied(code) => Err(denied(group, code)),
+        // Whatever else is asked again when partitions are assigned.
+        _ => Ok(()),
+    }
+}
+
+/// A refusal by rights, with the one that is missing.
+pub(super) fn denied(group: &str, code: RDKafkaErrorCode) -> Fault {
+    let mend = match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => "; allow this user Read on the topics",
+        _ => "; allow this user Read on the group",
+    };
+    Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "consume in the group", group)
+        .caused_by(format!("{code}{mend}"))
+}
+
+pub(super) fn membership(config: &SourceConfig) -> Membership {
+    let silence_ms = config.properties.get("max.poll.interval.ms").and_then(|text| text.parse().ok());
+    Membership {
+        log: config.bootstrap.clone(),
+        group: config.group.clone(),
+        topics: config.topics.clone(),
+        silence_max: Some(Duration::from_millis(silence_ms.unwrap_or(MAX_POLL_INTERVAL_MS))),
+    }
+}
+
+impl KafkaSource {
+    /// The topic that keeps its records for the shortest time. Without the right to look it is unknown, as for ever.
+    pub(super) fn shortest_retention(&self) -> Option<Retention> {
+        let config = &self.config;
+        // A thread of its own: the admin client is asynchronous, and nobody says what runtime this one is in.
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| {
+                let topics = Topics::new(&config.bootstrap, &config.properties).ok()?;
+                let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
+                let all = config.topics.iter().filter_map(|topic| {
+                    let settings = runtime.block_on(topics.settings(topic)).ok()?;
+                    Some(Retention { topic: topic.clone(), kept_for: kept_for(&settings)? })
+                });
+                all.min_by_key(|one| one.kept_for)
+            });
+            asked.join().ok().flatten()
+        })
+    }
+}
+
+/// How long a topic with these settings keeps its records; `None` is for ever, or a matter of bytes.
+fn kept_for(settings: &BTreeMap<String, String>) -> Option<Duration> {
+    let deletes = settings.get("cleanup.policy").is_none_or(|policy| policy.contains("delete"));
+    // Below zero is for ever.
+    let kept_ms = settings.get("retention.ms")?.parse().ok()?;
+    deletes.then(|| Duration::from_millis(kept_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_is_compacted_or_kept_for_ever_has_no_retention() {
+        let check = |settings: &[(&str, &str)], expect: Option<u64>| {
+            let settings =
+                settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(kept_for(&settings), expect.map(Duration::from_millis), "{settings:?}");
+        };
+        check(&[("retention.ms", "60000"), ("cleanup.policy", "delete")], Some(60_000));
+        check(&[("retention.ms", "60000"), ("cleanup.policy", "compact,delete")], Some(60_000));
+        check(&[("retention.ms", "60000"), ("cleanup.policy", "compact")], None);
+        check(&[("retention.ms", "-1"), ("cleanup.policy", "delete")], None);
+        check(&[], None);
+    }
+}

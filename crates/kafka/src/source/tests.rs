@@ -1,0 +1,42 @@
+//! What needs the source's own state: answers that come late.
+
+use super::*;
+use crate::embedded::EmbeddedLog;
+use weir_model::TopicName;
+
+/// Calls the source until there is an event that `pick` takes.
+fn until<T>(source: &mut KafkaSource, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+    let (started, mut events) = (Instant::now(), Vec::new());
+    loop {
+        source.events(&mut events);
+        if let Some(found) = events.drain(..).find_map(|event| pick(&event)) {
+            return found;
+        }
+        assert!(started.elapsed() < Duration::from_secs(50), "nothing came");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_commits_late_answer_says_nothing_about_a_new_assignment_of_its_partition() {
+    let log = EmbeddedLog::start(1).unwrap();
+    log.create_topic(&TopicName::new("t").unwrap(), 2, 1).unwrap();
+    let mut source = KafkaSource::new(SourceConfig::new(&log.bootstrap(), "g", &["t"]));
+    source.start(Wake::default()).unwrap();
+    let [first, second] = [0, 1].map(|partition| Place::new("t", partition));
+    until(&mut source, |event| match event {
+        Event::Assigned(assigned) => (assigned.len() == 2).then_some(()),
+        _ => None,
+    });
+    let commit = |place: &Place| Commit { place: place.clone(), offset: 1, metadata: String::new() };
+    source.commit(&[commit(&first), commit(&second)]);
+    // The first goes away and comes back before the answer is looked at.
+    source.own.get_mut(&first).unwrap().since = source.commit_number;
+    let answered = |event: &Event| match event {
+        Event::Committed(places) => Some(places.clone()),
+        _ => None,
+    };
+    assert_eq!(until(&mut source, answered), [second]);
+    source.commit(&[commit(&first)]);
+    assert_eq!(until(&mut source, answered), [first]);
+}

@@ -1,0 +1,3 @@
+//! Groups and topics of other consumer libraries.
+
+mod real;
