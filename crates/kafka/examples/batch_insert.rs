@@ -59,9 +59,13 @@ async fn main() -> Result<(), Failure> {
     // At most 500 rows an insert, 20 of them of one account, and none waits longer than 10 ms for others.
     let full = Full { count: 500, linger: Duration::from_millis(10), ..Full::default() };
     let config = SourceConfig::new(&broker.bootstrap, "inserter", &[broker.topics[0].as_str()]);
-    let started = Instant::now();
     let running =
         Consumer::new(KafkaSource::new(config)).start(Batching::new(full, handler).runs_of(20)).await?;
+    // Joining the group takes its time; what counts begins with the first record.
+    while running.counts().received == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let started = Instant::now();
     while (running.counts().done as usize) < RECORDS && started.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -51,11 +51,15 @@ async fn main() -> Result<(), Failure> {
     let broker = Broker::prepare("http-call", &[], records).await?;
 
     let config = SourceConfig::new(&broker.bootstrap, "notifier", &[broker.topics[0].as_str()]);
-    let started = Instant::now();
     let running = Consumer::new(KafkaSource::new(config))
         .retry(RetryPolicy { first: Duration::from_millis(50), ..RetryPolicy::default() })
         .start(Notifier { address })
         .await?;
+    // Joining the group takes its time; what counts begins with the first record.
+    while running.counts().received == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let started = Instant::now();
     while (running.counts().done as usize) < RECORDS && started.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -2,8 +2,12 @@
 //! engine by name.
 //!
 //! A service writes a [`handler`] that says an [`outcome`] for each [`record`], and starts a [`consumer`] over a
-//! [`source`]. [`batch`] collects records for handlers of many, [`deferred`] completes from elsewhere. Failed records are tried again in place by a [`retry`] policy or go to the [`dead_letter`]s; [`health`]
-//! and [`stats`] tell how it goes; [`flow`] changes at run time how much is taken, also from a [`flow_file`]; [`testing`] needs no broker.
+//! [`source`]. [`batch`] collects records for handlers of many, [`blocking`] runs what computes, [`app`] decides and
+//! leaves the doing to its rim, [`deferred`] completes from elsewhere. Failed records are tried again in place by a
+//! [`retry`] policy or go to the [`dead_letter`]s; [`health`] and [`stats`] tell how it goes, [`intake`] why nothing
+//! comes, [`spans`] go on with a record's [`trace`]; [`flow`] changes at run time how much is taken, also from a
+//! [`flow_file`]; a [`quota`] says what one key may take, and [`shaping`] where the rest goes; [`testing`] needs no
+//! broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
 //! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
@@ -26,6 +30,8 @@ pub mod flow;
 pub mod flow_file;
 pub mod handler;
 pub mod health;
+mod histogram;
+pub mod intake;
 mod lane;
 pub mod log;
 mod mailbox;
@@ -46,8 +52,11 @@ mod shard;
 #[cfg(test)]
 mod sim;
 pub mod source;
+pub mod spans;
 pub mod stats;
 mod step;
+mod stopwatch;
 pub mod testing;
+pub mod trace;
 pub mod wake;
 pub mod window;

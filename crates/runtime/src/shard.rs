@@ -19,6 +19,7 @@ use crate::retry_topic::RetryTopic;
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
+use crate::stopwatch::{Moment, Stage, Stopwatch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -49,6 +50,8 @@ pub(crate) struct Terms {
 /// A record, and how it has fared.
 pub(crate) struct Task {
     pub(crate) work: Work,
+    /// When its attempt, or the writing of its dead letter, began.
+    started: Moment,
     /// Its first failure.
     since: Option<Instant>,
     /// What is to be written instead of another attempt, and how often that was tried.
@@ -66,8 +69,8 @@ enum Errand {
 }
 
 impl Task {
-    const fn new(work: Work) -> Self {
-        Self { work, since: None, errand: None, is_slowed: false }
+    fn new(work: Work) -> Self {
+        Self { work, started: Moment::default(), since: None, errand: None, is_slowed: false }
     }
 }
 
@@ -113,6 +116,7 @@ pub(crate) struct Shard<M, F> {
     sleep: Pin<Box<Sleep>>,
     chance: Chance,
     counts: Counts,
+    stopwatch: Stopwatch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
     /// Of keys with a quota.
@@ -132,6 +136,7 @@ where
         terms: Arc<Terms>,
         mailbox: Arc<Mailbox>,
         seed: u64,
+        stopwatch: Stopwatch,
         make: M,
         runs: Option<Runs>,
     ) -> Self {
@@ -147,6 +152,7 @@ where
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             chance: Chance::new(seed),
             counts: Counts::default(),
+            stopwatch,
             messages: Vec::new(),
             spare: None,
             accounts: None,
@@ -165,6 +171,7 @@ where
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
+        self.stopwatch.begin_turn();
         let polled = loop {
             if self.read_mail(context) {
                 break Poll::Ready(());
@@ -193,6 +200,8 @@ where
             }
         };
         self.terms.stats.add(&mut self.counts);
+        let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
+        self.stopwatch.end_turn(self.lanes.len(), self.running.len(), longest);
         polled
     }
 
@@ -206,12 +215,17 @@ where
                     let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
+                Message::Batch { assignment, works } if self.is_plain() => {
+                    for work in works {
+                        self.arrive(assignment, work, context);
+                    }
+                }
                 Message::Batch { assignment, works } => {
                     if let Some(accounts) = &mut self.accounts {
                         accounts.tick(Instant::now());
                     }
                     for work in works {
-                        self.arrive(assignment, work, context);
+                        self.arrive_by_the_rules(assignment, work, context);
                     }
                     for number in std::mem::take(&mut self.fresh) {
                         self.go_on(assignment, number, None, context);
@@ -228,7 +242,6 @@ where
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
-        let Some(work) = self.divert(assignment, work) else { return };
         let number = work.lane;
         #[cfg(test)]
         let overtakes = self.lanes.get(&number).is_some_and(|lane| {
@@ -239,35 +252,51 @@ where
         let overtakes = false;
         if let Some(lane) = self.lanes.get_mut(&number).filter(|_| !overtakes) {
             lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
-        if self.runs.is_some() {
-            self.lanes
-                .insert(number, Lane { assignment, head: Head::Running, queue: VecDeque::from([work]) });
+        if let Some(head) = self.attempt(assignment, Task::new(work), context) {
+            self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
+        }
+    }
+
+    /// As [`Shard::arrive`] with a quota, runs or a retry topic. Apart, because a record is copied for each further call that
+    /// it is given to, which is a tenth of what it costs.
+    fn arrive_by_the_rules(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
+        if let Some(target) = self.outlet(assignment, &work) {
+            if let Some(local) = self.assignments.get(&assignment) {
+                self.aside.add(&local.shared, work, target);
+            }
+            return;
+        }
+        let number = work.lane;
+        if let Some(lane) = self.lanes.get_mut(&number) {
+            lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
+        } else if self.runs.is_some() {
+            let queue = VecDeque::from([work]);
+            self.lanes.insert(number, Lane { assignment, head: Head::Running, queue });
             self.fresh.push(number);
         } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
     }
 
-    /// Sends a record that is over its key's quota another way, if it has one; else it comes back.
-    fn divert(&mut self, assignment: u64, work: Work) -> Option<Work> {
-        let Some(accounts) = &mut self.accounts else { return Some(work) };
-        if accounts.quota().action == OverQuota::SlowDown
-            || work.record.key.is_none()
-            || accounts.pass(work.lane).is_ok()
-        {
-            return Some(work);
-        }
-        let Some(local) = self.assignments.get_mut(&assignment) else { return Some(work) };
-        let (quota, terms) = (accounts.quota(), &self.terms);
-        let outlet = local.outlet.get_or_insert_with(|| {
-            let topic = &local.shared.place.topic;
-            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
-        });
-        let Some(target) = outlet else { return Some(work) };
-        self.aside.add(&local.shared, work, Arc::clone(target));
-        None
+    /// Whether records are handled one by one, as they come.
+    fn is_plain(&self) -> bool {
+        self.accounts.is_none() && self.runs.is_none() && self.terms.retry_topic.is_none()
+    }
+
+    /// Where a record goes that is over its key's quota; `None` for all others, and for those that may be handled later.
+    fn outlet(&mut self, assignment: u64, work: &Work) -> Option<Arc<Target>> {
+        let accounts = self.accounts.as_mut()?;
+        let is_over = accounts.quota().action != OverQuota::SlowDown
+            && work.record.key.is_some()
+            && accounts.pass(work.lane).is_err();
+        let local = is_over.then(|| self.assignments.get_mut(&assignment)).flatten()?;
+        let (quota, terms, topic) = (accounts.quota(), &self.terms, &local.shared.place.topic);
+        let find = || Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref());
+        local.outlet.get_or_insert_with(find).clone()
     }
 
     fn write_aside(&mut self, context: &mut Context<'_>) {
@@ -308,17 +337,10 @@ where
                 }
             }
         }
-        if let Some(accounts) = &mut self.accounts
-            && accounts.quota().action == OverQuota::SlowDown
-            && task.work.record.key.is_some()
-        {
-            let now = Instant::now();
-            accounts.tick(now);
-            if let Some(wait) = accounts.reserve(task.work.lane) {
-                self.counts.slowed += 1;
-                task.is_slowed = true;
-                return Some(self.wait(task, now + wait));
-            }
+        if let Some(wait) = self.quota_wait(&task.work) {
+            self.counts.slowed += 1;
+            task.is_slowed = true;
+            return Some(self.wait(task, Instant::now() + wait));
         }
         let rest = self.run_behind(task.work.lane);
         if rest.is_empty() {
@@ -328,8 +350,21 @@ where
         let lane = task.work.lane;
         let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
+        std::iter::once(&task.work).chain(&rest).for_each(|work| self.stopwatch.delivered(&work.record));
+        task.started = self.stopwatch.now();
         self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
+    }
+
+    /// How long a record must wait for its key's quota, which it has used from now on.
+    fn quota_wait(&mut self, work: &Work) -> Option<Duration> {
+        let accounts = self.accounts.as_mut()?;
+        let is_exempt = accounts.quota().action != OverQuota::SlowDown || work.record.key.is_none();
+        if is_exempt {
+            return None;
+        }
+        accounts.tick(Instant::now());
+        accounts.reserve(work.lane)
     }
 
     /// The records that make a run with the lane's next one: all that wait, as far as the quota and the handler go. With
@@ -356,8 +391,9 @@ where
     }
 
     /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
-    fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
+    fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
+        task.started = self.stopwatch.now();
         let (task, end) = if task.errand.is_some() {
             let terms = Arc::clone(&self.terms);
             let write = |task: &Task| {
@@ -374,13 +410,18 @@ where
             self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
+            if task.work.record.attempt == 1 {
+                self.stopwatch.delivered(&task.work.record);
+            }
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
             match step::start(room, &self.make, task.work.record.clone(), context) {
                 Ok((outcome, room)) => {
                     self.spare = room;
+                    self.stopwatch.ended_at_once();
                     (task, outcome)
                 }
                 Err(room) => {
+                    self.stopwatch.event();
                     self.run_step(assignment, Step::handle(assignment, lane, task, room));
                     return Some(Head::Running);
                 }
@@ -402,6 +443,9 @@ where
         if self.spare.is_none() {
             self.spare = room;
         }
+        self.stopwatch.event();
+        let stage = if matches!(end, End::Buried(_)) { Stage::DeadLetter } else { Stage::Attempt };
+        self.stopwatch.since(stage, task.started);
         let Some(local) = self.assignments.get_mut(&assignment) else { return };
         local.running_count -= 1;
         if local.is_revoked {
@@ -425,7 +469,11 @@ where
                 self.lanes.remove(&number);
                 return;
             };
-            head = self.begin(assignment, work, context);
+            head = if self.is_plain() {
+                self.attempt(assignment, Task::new(work), context)
+            } else {
+                self.begin(assignment, work, context)
+            };
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -472,6 +520,9 @@ where
             }
             End::Outcome(Outcome::Failed(reason)) => {
                 self.counts.failed += 1;
+                if let Some(local) = self.assignments.get(&assignment) {
+                    local.shared.attempt_failed();
+                }
                 (None, reason)
             }
         };
@@ -484,6 +535,7 @@ where
         }
         self.note(assignment, &task, now, &reason);
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        self.stopwatch.took(Stage::RetryWait, wait);
         if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
             task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
             return Some(self.wait(task, now));
@@ -527,6 +579,7 @@ where
         {
             local.shared.trouble_is_over(task.work.record.offset);
         }
+        self.stopwatch.since(Stage::Completion, task.work.received);
         task.work.slot.finish();
         None
     }
