@@ -67,7 +67,7 @@ mod tests {
             } else if path.file_name().is_some_and(|name| name == "pages.rs") {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let code = text.split("#[cfg(test)]").next().unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
                 let quoted = code.split('"').skip(1).filter(|word| word.starts_with("W-"));
                 let is_code =
                     |word: &&str| word.chars().all(|letter| letter == '-' || letter.is_ascii_uppercase());
