@@ -17,8 +17,8 @@ const HELP: &str = "cargo x TASK
                    figures go to docs/reliability.md. NAME: a word of the tests' names, such as outage_on_hbase_2_6
   tidy             floors, budgets, forbidden words
   drift [--write]  schema and sample of weir.toml are what the binary says
-  sim [ARGS]       capture in the seeded simulator, with faults and without engines: --seeds N (2000), or --seed S
-                   to run one again
+  sim [ARGS]       capture and the keyed runtime in their seeded simulators, with faults and without engines:
+                   [capture|runtime] --seeds N (2000), or --seed S to run one again
   fuzz [ARGS]      every parser under libFuzzer: [--seconds N] [TARGET...]; needs a nightly compiler
   golden           records again what real HBase sends, into crates/wire/golden
   bench capture    what an entry costs the capture path, the floor beside it, into the mock cluster and into real
@@ -45,9 +45,7 @@ fn main() -> ExitCode {
         ["engines", rest @ ..] => engines(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["golden"] => golden(),
-        ["sim"] => sim("WEIR_SIM_SEEDS", "2000"),
-        ["sim", "--seeds", count] => sim("WEIR_SIM_SEEDS", count),
-        ["sim", "--seed", seed] => sim("WEIR_SIM_SEED", seed),
+        ["sim", rest @ ..] => sim(rest),
         ["bench", "capture", rest @ ..] => bench("bench_capture", rest),
         ["bench", "source", rest @ ..] => machine::ensure_libraries()
             .and_then(|()| cargo(&RELEASE))
@@ -114,26 +112,35 @@ fn bench_runtime(arguments: &[&str]) -> Result<(), String> {
     cargo(&command)
 }
 
-/// The same test that `check` and `test` run, with another number of seeds.
-fn sim(variable: &str, value: &str) -> Result<(), String> {
-    const TEST: &str = "sim::no_fault_breaks_a_promise_of_capture";
+/// What the simulators run: its word, package, test binary and test.
+const SIMULATED: [(&str, &str, &[&str], &str); 2] = [
+    ("capture", "weir", &["--test", "it"], "sim::no_fault_breaks_a_promise_of_capture"),
+    ("runtime", "weir-runtime", &["--lib"], "sim::tests::no_trouble_breaks_a_promise_of_the_runtime"),
+];
+
+/// The same tests that `check` and `test` run, with another number of seeds.
+fn sim(words: &[&str]) -> Result<(), String> {
+    let (wanted, rest) = match words {
+        [word, rest @ ..] if SIMULATED.iter().any(|(name, ..)| name == word) => (Some(*word), rest),
+        _ => (None, words),
+    };
+    let (variable, value) = match rest {
+        [] => ("WEIR_SIM_SEEDS", "2000"),
+        ["--seeds", count] => ("WEIR_SIM_SEEDS", *count),
+        ["--seed", seed] => ("WEIR_SIM_SEED", *seed),
+        _ => return Err(format!("sim does not know {rest:?}\n\n{HELP}")),
+    };
     value.parse::<u64>().map_err(|error| format!("{value:?}: {error}"))?;
     machine::ensure_libraries()?;
-    let mut command = Command::new("cargo");
-    command.args([
-        "test",
-        "--quiet",
-        "--package",
-        "weir",
-        "--test",
-        "it",
-        "--",
-        "--exact",
-        TEST,
-        "--nocapture",
-    ]);
-    command.env(variable, value);
-    run(command)
+    for (_, package, target, test) in
+        SIMULATED.iter().filter(|(name, ..)| wanted.is_none_or(|word| word == *name))
+    {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--quiet", "--package", package]).args(*target);
+        command.args(["--", "--exact", test, "--nocapture"]).env(variable, value);
+        run(command)?;
+    }
+    Ok(())
 }
 
 fn golden() -> Result<(), String> {

@@ -3,7 +3,7 @@
 use crate::record::Place;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 /// A record that has failed and is not done yet.
@@ -23,11 +23,19 @@ pub(crate) struct Assignment {
     quiet_count: AtomicUsize,
     /// By offset. Touched by failures only.
     troubles: Mutex<BTreeMap<i64, Trouble>>,
+    /// Attempts that failed.
+    failed: AtomicU64,
 }
 
 impl Assignment {
     pub(crate) fn new(id: u64, place: Place) -> Self {
-        Self { id, place, quiet_count: AtomicUsize::new(0), troubles: Mutex::new(BTreeMap::new()) }
+        Self {
+            id,
+            place,
+            quiet_count: AtomicUsize::new(0),
+            troubles: Mutex::new(BTreeMap::new()),
+            failed: AtomicU64::new(0),
+        }
     }
 
     /// A shard says that nothing of this assignment runs on it any more.
@@ -37,6 +45,14 @@ impl Assignment {
 
     pub(crate) fn quiet_count(&self) -> usize {
         self.quiet_count.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn attempt_failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed_count(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn trouble(&self, offset: i64, trouble: Trouble) {

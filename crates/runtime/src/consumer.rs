@@ -14,6 +14,7 @@ use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
 use crate::mailbox::Mailbox;
+use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::retry::{Exhausted, RetryPolicy};
@@ -21,14 +22,18 @@ use crate::retry_topic::RetryTopic;
 use crate::shaping::Shaping;
 use crate::shard::{Runs, Shard, Terms};
 use crate::source::LogSource;
+use crate::spans::{self, Spans};
 use crate::stats::{Counts, Stats};
+use crate::stopwatch::{Figures, Stopwatch};
 use crate::wake::Wake;
+use futures::future::Either;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use weir_model::{Fault, FaultKind, limits};
 
 /// Bytes of records in flight, unless told otherwise.
@@ -51,6 +56,7 @@ pub struct Consumer {
     retry_topic: Option<RetryTopic>,
     seed: u64,
     flow: Flow,
+    spans: Option<Arc<dyn Spans>>,
 }
 
 impl Consumer {
@@ -74,6 +80,7 @@ impl Consumer {
             retry_topic: None,
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
+            spans: None,
         }
     }
 
@@ -169,6 +176,13 @@ impl Consumer {
     #[must_use]
     pub fn flow(mut self, flow: Flow) -> Self {
         self.flow = flow;
+        self
+    }
+
+    /// A span for each attempt, continued from the record's `traceparent`. Without this there are none.
+    #[must_use]
+    pub fn spans(mut self, spans: impl Spans) -> Self {
+        self.spans = Some(Arc::new(spans));
         self
     }
 
@@ -318,21 +332,33 @@ impl Consumer {
         });
         let mailboxes: Vec<Arc<Mailbox>> = (0..self.shard_count).map(|_| Arc::default()).collect();
         let handler = Arc::new(handler);
-        let tasks = mailboxes.iter().zip(self.seed..).map(|(mailbox, seed)| {
+        let began = Instant::now();
+        let figures: Vec<Arc<Figures>> = (0..=self.shard_count).map(|_| Arc::default()).collect();
+        let tasks = mailboxes.iter().zip(&figures).zip(self.seed..).map(|((mailbox, figures), seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
+            let (stopwatch, spans) = (Stopwatch::new(began, Arc::clone(figures)), self.spans.clone());
             let watch = Watch::new(Arc::clone(&orders), wake.clone());
             let runs = (handler.run_max() > 1).then(|| Runs {
                 records_max: handler.run_max(),
                 make: Box::new({
-                    let handler = Arc::clone(&handler);
+                    let (handler, spans) = (Arc::clone(&handler), spans.clone());
                     move |records| {
-                        let handler = Arc::clone(&handler);
-                        Box::pin(async move { handler.handle_run(records).await })
+                        let (handler, spans) = (Arc::clone(&handler), spans.clone());
+                        Box::pin(async move {
+                            match spans {
+                                None => handler.handle_run(records).await,
+                                Some(spans) => spans::run(&*spans, &*handler, records).await,
+                            }
+                        })
                     }
                 }),
             });
             runtime.spawn(async move {
-                let shard = Shard::new(terms, mailbox, seed, |record| handler.handle(record), runs);
+                let make = |record| match &spans {
+                    None => Either::Left(handler.handle(record)),
+                    Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
+                };
+                let shard = Shard::new(terms, mailbox, seed, stopwatch, make, runs);
                 watch.over(shard.run()).await;
             })
         });
@@ -342,6 +368,8 @@ impl Consumer {
             commit_every: self.commit_every,
             drain_max: self.drain_max,
             metadata_bytes_max: self.metadata_bytes_max,
+            began,
+            figures: Arc::clone(&figures[self.shard_count]),
             is_after_parallel_consumer: self.is_after_parallel_consumer,
         };
         let poller = Poller::new(
@@ -359,6 +387,7 @@ impl Consumer {
             wake: wake.clone(),
             stats,
             health,
+            figures: figures.into(),
             budget: self.budget,
             tasks,
             thread: None,
@@ -394,6 +423,8 @@ pub struct Running {
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
+    /// One of each shard, and the poller's.
+    figures: Arc<[Arc<Figures>]>,
     budget: Budget,
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -449,12 +480,27 @@ impl Running {
 
     /// Adds this consumer's metrics to a registry, under the label `subscription`. They are read at each scrape.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry, subscription: &str) {
-        registry.register_collector(Box::new(crate::meter::Meter {
+        registry.register_collector(Box::new(self.meter(subscription)));
+    }
+
+    /// Adds the same figures under Decaton's names, so that its dashboards and alerts go on; `docs/runtime.md` says what
+    /// each means here. Beside [`Running::register`] or instead of it.
+    pub fn register_decaton_names(
+        &self,
+        registry: &mut prometheus_client::registry::Registry,
+        subscription: &str,
+    ) {
+        registry.register_collector(Box::new(Decaton::new(self.meter(subscription))));
+    }
+
+    fn meter(&self, subscription: &str) -> Meter {
+        Meter {
             subscription: subscription.to_owned(),
             stats: Arc::clone(&self.stats),
             health: Arc::clone(&self.health),
+            figures: Arc::clone(&self.figures),
             budget: self.budget.clone(),
-        }));
+        }
     }
 
     /// Resolves when the consumer has ended by itself. Asked again it says the same.

@@ -1,6 +1,8 @@
-//! How a consumer is doing, and which record holds it up.
+//! How a consumer is doing, which record holds it up, and why nothing moves when nothing does.
 
+use crate::intake::{Intake, IntakeTimes};
 use crate::record::Place;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// A consumer's partitions, as of the last commit time.
@@ -31,21 +33,56 @@ pub struct PartitionHealth {
     pub head_reason: Option<String>,
     /// Records from the head to the newest one that was started.
     pub pending: usize,
+    /// Records that may be pending.
+    pub window_records: usize,
+    /// Bytes of the last commit's metadata: what is done past the head.
+    pub map_bytes: usize,
+    /// The newest record that came.
+    pub newest: Option<i64>,
+    /// Records that came since the partition is ours.
+    pub received: u64,
+    /// Those of them before the head: all of these are done.
+    pub finished: u64,
+    /// Attempts that failed since the partition is ours.
+    pub attempts_failed: u64,
     /// Records that have failed and are not done yet.
     pub failing: usize,
     /// Why the partition gives no more records, when it does not.
     pub fault: Option<String>,
+    /// What its intake does.
+    pub intake: Intake,
+    /// For how long.
+    pub intake_for: Duration,
+    /// How long it did what, since the partition is ours.
+    pub intake_times: IntakeTimes,
     /// How long the partition has been ours.
     pub ours_for: Duration,
 }
 
 impl Health {
-    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, and those whose head
-    /// has been the same for so long. One sentence each.
+    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, those whose head has
+    /// been the same for so long, and those that something has kept from taking records for so long. One sentence each.
     #[must_use]
     pub fn complaints(&self, head_for_max: Duration) -> Vec<String> {
         let ended = self.ended.iter().map(|reason| format!("the consumer has ended: {reason}"));
         ended.chain(self.partitions.iter().filter_map(|one| one.complaint(head_for_max))).collect()
+    }
+}
+
+/// A line for each partition, as a person reads it.
+impl fmt::Display for Health {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.ended {
+            return write!(out, "the consumer has ended: {reason}");
+        }
+        if self.partitions.is_empty() {
+            return out.write_str("no partition is ours");
+        }
+        for (index, partition) in self.partitions.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            write!(out, "{end}{partition}")?;
+        }
+        Ok(())
     }
 }
 
@@ -55,15 +92,52 @@ impl PartitionHealth {
         if let Some(fault) = &self.fault {
             return Some(format!("{place} is stopped: {fault}"));
         }
-        let head = self.head.filter(|_| self.head_for >= head_for_max)?;
+        let is_held = self.intake.is_held() && self.intake_for >= head_for_max;
+        let Some(head) = self.head.filter(|_| self.head_for >= head_for_max) else {
+            let text =
+                || format!("{place} has taken nothing for {} s: {}", self.intake_for.as_secs(), self.intake);
+            return is_held.then(text);
+        };
         let mut text = format!("{place} has waited for offset {head} for {} s", self.head_for.as_secs());
-        if let Some(lane) = self.head_lane {
-            text.push_str(&format!(", key hash {lane:016x}"));
+        if is_held {
+            let _ = write!(text, " and takes nothing because {}", self.intake);
         }
-        text.push_str(&format!(", {} attempts failed", self.head_attempts_failed));
-        if let Some(reason) = &self.head_reason {
-            text.push_str(&format!(": {reason}"));
-        }
+        self.describe_head(&mut text);
         Some(text)
+    }
+
+    /// Key hash, attempts and reason of the head.
+    fn describe_head(&self, text: &mut String) {
+        // Writing to a string does not fail.
+        if let Some(lane) = self.head_lane {
+            let _ = write!(text, ", key hash {lane:016x}");
+        }
+        let _ = write!(text, ", {} attempts failed", self.head_attempts_failed);
+        if let Some(reason) = &self.head_reason {
+            let _ = write!(text, ": {reason}");
+        }
+    }
+}
+
+impl fmt::Display for PartitionHealth {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {} for {} s", self.place, self.intake, self.intake_for.as_secs())?;
+        if let Some(fault) = &self.fault {
+            write!(out, " ({fault})")?;
+        }
+        match self.committed {
+            Some(committed) => write!(out, "; committed {committed}")?,
+            None => out.write_str("; nothing committed")?,
+        }
+        write!(out, ", {} of {} pending", self.pending, self.window_records)?;
+        if self.failing > 0 {
+            write!(out, ", {} failing", self.failing)?;
+        }
+        if let Some(head) = self.head {
+            let mut text = format!("; offset {head} is the oldest for {} s", self.head_for.as_secs());
+            self.describe_head(&mut text);
+            out.write_str(&text)?;
+        }
+        Ok(())
     }
 }

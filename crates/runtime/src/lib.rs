@@ -4,9 +4,10 @@
 //! A service writes a [`handler`] that says an [`outcome`] for each [`record`], and starts a [`consumer`] over a
 //! [`source`]. [`batch`] collects records for handlers of many, [`blocking`] runs what computes, [`app`] decides and
 //! leaves the doing to its rim, [`deferred`] completes from elsewhere. Failed records are tried again in place by a
-//! [`retry`] policy or go to the [`dead_letter`]s; [`health`] and [`stats`] tell how it goes; [`flow`] changes at run
-//! time how much is taken, also from a [`flow_file`]; a [`quota`] says what one key may take, and [`shaping`] where the
-//! rest goes; [`testing`] needs no broker.
+//! [`retry`] policy or go to the [`dead_letter`]s; [`health`] and [`stats`] tell how it goes, [`intake`] why nothing
+//! comes, [`spans`] go on with a record's [`trace`]; [`flow`] changes at run time how much is taken, also from a
+//! [`flow_file`]; a [`quota`] says what one key may take, and [`shaping`] where the rest goes; [`testing`] needs no
+//! broker.
 //!
 //! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
 //! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
@@ -29,10 +30,14 @@ pub mod flow;
 pub mod flow_file;
 pub mod handler;
 pub mod health;
+mod histogram;
+pub mod intake;
 mod lane;
 pub mod log;
 mod mailbox;
 mod meter;
+#[cfg(test)]
+mod mutant;
 pub mod offset_map;
 pub mod outcome;
 pub mod parallel_consumer;
@@ -44,9 +49,14 @@ pub mod retry;
 pub mod retry_topic;
 pub mod shaping;
 mod shard;
+#[cfg(test)]
+mod sim;
 pub mod source;
+pub mod spans;
 pub mod stats;
 mod step;
+mod stopwatch;
 pub mod testing;
+pub mod trace;
 pub mod wake;
 pub mod window;

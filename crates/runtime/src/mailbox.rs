@@ -5,6 +5,7 @@
 use crate::assignment::Assignment;
 use crate::quota::Quota;
 use crate::record::Record;
+use crate::stopwatch::Moment;
 use crate::window::Slot;
 use futures::task::AtomicWaker;
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,8 @@ pub(crate) struct Work {
     pub(crate) record: Record,
     pub(crate) slot: Slot,
     pub(crate) lane: u64,
+    /// When it came from the log.
+    pub(crate) received: Moment,
 }
 
 /// What a shard is told.

@@ -4,6 +4,9 @@ use crate::assignment::Assignment;
 use crate::budget::Part;
 use crate::flow::Bucket;
 use crate::health::PartitionHealth;
+use crate::intake::IntakeClock;
+#[cfg(test)]
+use crate::mutant;
 use crate::offset_map;
 use crate::record::Place;
 use crate::source::Commit;
@@ -34,6 +37,12 @@ pub(crate) struct Partition {
     /// The commit on its way, and the last one that was answered.
     pub(crate) sent: Option<(i64, String)>,
     pub(crate) acked: Option<(i64, String)>,
+    /// When the commit on its way, or the last one, was sent.
+    pub(crate) sent_at: Instant,
+    /// What its intake does, and did.
+    pub(crate) intake: IntakeClock,
+    /// Records that were started since it is ours.
+    started: u64,
     /// Where a successor would start.
     base: Option<i64>,
     window_records: usize,
@@ -59,6 +68,8 @@ impl Partition {
         now: Instant,
     ) -> Self {
         let window = Window::new(window_records);
+        #[cfg(test)]
+        let window = mutant::outlived(&assignment.place, window);
         Self {
             assignment,
             fetch_min: (window.free() / 16).clamp(1, 64),
@@ -70,6 +81,9 @@ impl Partition {
             fault: None,
             sent: None,
             acked: committed.map(|offset| (offset, metadata)),
+            sent_at: now,
+            intake: IntakeClock::new(now),
+            started: 0,
             base: committed,
             window_records,
             next: committed.unwrap_or(i64::MIN),
@@ -103,6 +117,7 @@ impl Partition {
         }
         self.base.get_or_insert(offset);
         self.next = offset.saturating_add(1);
+        self.started += 1;
         self.window.start(offset)
     }
 
@@ -122,6 +137,10 @@ impl Partition {
 
     /// Whether a predecessor had done it. Asked for in log order.
     pub(crate) fn is_done_before(&mut self, offset: i64) -> bool {
+        #[cfg(test)]
+        if mutant::is(mutant::Mutant::ForgetsTheMap) {
+            return false;
+        }
         while self.done_before.front().is_some_and(|range| range.end <= offset) {
             self.done_before.pop_front();
         }
@@ -166,6 +185,8 @@ impl Partition {
             self.head = head.map(|offset| (offset, now));
         }
         let trouble = head.and_then(|offset| self.assignment.trouble_at(offset));
+        let (intake, intake_for, intake_times) = self.intake.read(now);
+        let pending = self.window.pending();
         PartitionHealth {
             place: self.assignment.place.clone(),
             committed: self.acked.as_ref().map(|(offset, _)| *offset),
@@ -177,9 +198,18 @@ impl Partition {
                 .filter(|(number, _)| *number == head_number)
                 .map(|one| one.1),
             head_reason: trouble.map(|trouble| trouble.reason),
-            pending: self.window.pending(),
+            pending,
+            window_records: pending + self.window.free(),
+            map_bytes: self.acked.as_ref().map_or(0, |(_, map)| map.len()),
+            newest: (self.started > 0).then(|| self.next - 1),
+            received: self.started,
+            finished: self.started - pending as u64,
+            attempts_failed: self.assignment.failed_count(),
             failing: self.assignment.trouble_count(),
             fault: self.fault.clone(),
+            intake,
+            intake_for,
+            intake_times,
             ours_for: now - self.since,
         }
     }

@@ -9,13 +9,17 @@ use crate::deadline;
 use crate::ending;
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
+use crate::intake::Intake;
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use crate::offset_map;
 use crate::partition::Partition;
 use crate::record::{Place, Record};
 use crate::source::{Assigned, Commit, Event, LogSource};
 use crate::stats::{Counts, Stats};
+use crate::stopwatch::{Figures, Moment, Stage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -55,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
     pub(crate) is_after_parallel_consumer: bool,
+    /// What times are told from.
+    pub(crate) began: Instant,
+    /// Where the poller's own times are counted.
+    pub(crate) figures: Arc<Figures>,
 }
 
 /// Partitions on their way out.
@@ -63,6 +71,7 @@ struct Drain {
     places: Vec<Place>,
     /// The assignments that it waits for.
     ids: Vec<u64>,
+    began: Instant,
     deadline: Instant,
     is_cancelled: bool,
     is_lost: bool,
@@ -239,7 +248,7 @@ impl Poller {
         for drain in self.drains.iter_mut().filter(|drain| !drain.is_cancelled) {
             drain.deadline = drain.deadline.min(deadline);
         }
-        self.begin_drain(all, deadline, is_lost);
+        self.begin_drain(all, now, deadline, is_lost);
     }
 
     fn on_event(&mut self, event: Event, now: Instant) {
@@ -254,16 +263,22 @@ impl Poller {
                 }
             }
             Event::Revoked(places) => {
-                self.begin_drain(places, deadline::after(now, self.settings.drain_max), false);
+                self.begin_drain(places, now, deadline::after(now, self.settings.drain_max), false);
             }
-            Event::Lost(places) => self.begin_drain(places, now, true),
+            Event::Lost(places) => self.begin_drain(places, now, now, true),
             Event::Committed(places) => {
                 self.counts.commits += places.len() as u64;
+                self.commits_took(&places, now);
                 self.answered(&places, |partition| partition.acked = partition.sent.take());
             }
             Event::CommitFailed(places, fault) => {
                 self.counts.commits_failed += places.len() as u64;
-                tracing::warn!(error = %fault.chain(), partitions = places.len(), "a commit failed and comes again");
+                self.commits_took(&places, now);
+                let commits = named(self.partitions.iter().filter_map(|partition| {
+                    let place = places.iter().find(|place| partition.is_at(place))?;
+                    Some((place, partition.sent.as_ref()?.0))
+                }));
+                tracing::warn!(error = %fault.chain(), commits, "a commit failed and comes again");
                 self.answered(&places, |partition| partition.sent = None);
             }
             Event::OutOfRange(place, fault) => {
@@ -281,6 +296,19 @@ impl Poller {
         }
     }
 
+    fn commits_took(&self, places: &[Place], now: Instant) {
+        for place in places {
+            for partition in self.partitions.iter().filter(|one| one.is_at(place) && one.sent.is_some()) {
+                self.took(Stage::Commit, partition.sent_at, now);
+            }
+        }
+    }
+
+    fn took(&self, stage: Stage, start: Instant, now: Instant) {
+        let time = now.saturating_duration_since(start);
+        self.settings.figures.times(stage).add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
     fn answered(&mut self, places: &[Place], act: impl Fn(&mut Partition)) {
         for place in places {
             self.partitions.iter_mut().filter(|partition| partition.is_at(place)).for_each(&act);
@@ -292,7 +320,7 @@ impl Poller {
         if !self.partitions.iter().any(|partition| partition.is_at(&assigned.place)) {
             return self.begin(assigned, now);
         }
-        self.begin_drain(vec![assigned.place.clone()], now, true);
+        self.begin_drain(vec![assigned.place.clone()], now, now, true);
         // Who had it is to end, and the place is to stay.
         self.drains.iter_mut().for_each(|drain| drain.places.retain(|place| *place != assigned.place));
         self.returning.push(assigned);
@@ -336,7 +364,7 @@ impl Poller {
         ));
     }
 
-    fn begin_drain(&mut self, places: Vec<Place>, deadline: Instant, is_lost: bool) {
+    fn begin_drain(&mut self, places: Vec<Place>, began: Instant, deadline: Instant, is_lost: bool) {
         self.returning.retain(|assigned| !places.contains(&assigned.place));
         let mut ids = Vec::new();
         for partition in &mut self.partitions {
@@ -353,7 +381,7 @@ impl Poller {
             // The drains that wait for it go on without it.
             self.drains.iter_mut().for_each(|drain| drain.ids.retain(|id| !ids.contains(id)));
         }
-        self.drains.push(Drain { places, ids, deadline, is_cancelled: false, is_lost });
+        self.drains.push(Drain { places, ids, began, deadline, is_cancelled: false, is_lost });
     }
 
     /// Looks at the partitions on their way out; whether one drain came to its end.
@@ -370,6 +398,8 @@ impl Poller {
         let is_of = |partition: &Partition, drain: &Drain| drain.ids.contains(&partition.assignment.id);
         let leaving = || self.partitions.iter().filter(|partition| is_of(partition, drain));
         let is_quiet = leaving().all(|partition| partition.assignment.quiet_count() >= self.shards.len());
+        #[cfg(test)]
+        let is_quiet = is_quiet || mutant::is(Mutant::LeavesWithoutADrain);
         if !is_quiet && now >= drain.deadline && !drain.is_cancelled {
             for partition in leaving() {
                 let id = partition.assignment.id;
@@ -391,9 +421,17 @@ impl Poller {
             .into_iter()
             .partition::<Vec<Partition>, _>(|partition| is_of(partition, drain));
         self.partitions = staying;
-        if !drain.is_lost {
+        #[cfg(test)]
+        let commits = !drain.is_lost && !mutant::is(Mutant::LeavesWithoutACommit)
+            || drain.is_lost && mutant::is(Mutant::CommitsWhatIsLost);
+        #[cfg(not(test))]
+        let commits = !drain.is_lost;
+        if commits {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
+        }
+        if !leaving.is_empty() {
+            self.took(Stage::Drain, drain.began, Instant::now());
         }
         self.source.release(&drain.places);
         true
@@ -409,15 +447,19 @@ impl Poller {
         if commits.is_empty() {
             return;
         }
+        let began = Instant::now();
         let mut answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
         if answer.is_err() {
             answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
         }
+        let ended = Instant::now();
+        commits.iter().for_each(|_| self.took(Stage::Commit, began, ended));
         match answer {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
                 self.counts.commits_failed += commits.len() as u64;
-                tracing::warn!(error = %fault.chain(), "the last commit failed: the next owner repeats some records");
+                let commits = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
+                tracing::warn!(error = %fault.chain(), commits, "the last commit failed: the next owner repeats some records");
             }
         }
     }
@@ -434,7 +476,13 @@ impl Poller {
         for turn in 0..count {
             let partition = &mut self.partitions[(self.first + turn) % count];
             partition.advance();
-            if partition.is_leaving || partition.fault.is_some() || self.flow.is_paused {
+            let shut = match partition {
+                _ if partition.is_leaving => Some(Intake::Leaving),
+                _ if partition.fault.is_some() => Some(Intake::Stopped),
+                _ => self.flow.is_paused.then_some(Intake::Paused),
+            };
+            if let Some(shut) = shut {
+                partition.intake.set(shut, now);
                 continue;
             }
             let rated = self.bucket.left(self.flow.rate, now);
@@ -443,6 +491,14 @@ impl Poller {
             let used = partition.part.used_bytes();
             let left = shares.left_bytes(used);
             if room < partition.fetch_min || rated == 0 || left == 0 {
+                partition.intake.set(
+                    match rated {
+                        0 => Intake::Throttled,
+                        _ if room < partition.fetch_min => Intake::WindowFull,
+                        _ => Intake::BudgetSpent,
+                    },
+                    now,
+                );
                 is_held_back = true;
                 continue;
             }
@@ -450,8 +506,10 @@ impl Poller {
             let (budget, taken) = (partition.part.budget(), partition.part.taken_bytes());
             self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
             if self.records.is_empty() {
+                partition.intake.set(Intake::Idle, now);
                 continue;
             }
+            partition.intake.set(Intake::Flowing, now);
             let taken = partition.part.taken_bytes().wrapping_sub(taken);
             partition.learn(self.records.len(), taken);
             shares.took(used, used + taken);
@@ -459,7 +517,8 @@ impl Poller {
             self.counts.received += self.records.len() as u64;
             self.bucket.take(self.records.len());
             partition.bucket.take(self.records.len());
-            stage(partition, &self.flow, &mut self.records, &mut self.stages, &mut self.counts);
+            let received = Moment::new(self.settings.began, now);
+            stage(partition, &self.flow, received, &mut self.records, &mut self.stages, &mut self.counts);
             for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
                 if !stage.is_empty() {
                     let works = std::mem::take(stage);
@@ -472,11 +531,13 @@ impl Poller {
 
     fn commit(&mut self) {
         let mut commits = Vec::new();
+        let now = Instant::now();
         for partition in
             self.partitions.iter_mut().filter(|partition| partition.sent.is_none() && !partition.is_leaving)
         {
             if let Some(commit) = partition.commit(self.settings.metadata_bytes_max) {
                 partition.sent = Some((commit.offset, commit.metadata.clone()));
+                partition.sent_at = now;
                 commits.push(commit);
             }
         }
@@ -499,10 +560,17 @@ impl Drop for Poller {
     }
 }
 
+/// `topic/partition at offset` of each, for a log line.
+fn named<'a>(commits: impl Iterator<Item = (&'a Place, i64)>) -> String {
+    let commits: Vec<String> = commits.map(|(place, offset)| format!("{place} at {offset}")).collect();
+    commits.join(", ")
+}
+
 /// Starts each record in the window and puts it on the stage of its shard.
 fn stage(
     partition: &mut Partition,
     flow: &Flow,
+    received: Moment,
     records: &mut Vec<Record>,
     stages: &mut [Vec<Work>],
     counts: &mut Counts,
@@ -526,6 +594,6 @@ fn stage(
         if stage.is_empty() {
             stage.reserve(per_shard);
         }
-        stage.push(Work { record, slot, lane });
+        stage.push(Work { record, slot, lane, received });
     }
 }

@@ -9,6 +9,8 @@ use crate::dead_letter::DeadLetters;
 use crate::deadline;
 use crate::lane::LaneMap;
 use crate::mailbox::{Mailbox, Message, Work};
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
 use crate::quota::{Accounts, OverQuota, Quota};
 use crate::record::Record;
@@ -17,6 +19,7 @@ use crate::retry_topic::RetryTopic;
 use crate::shaping::{Lines, Shaping, Target};
 use crate::stats::{Counts, Stats};
 use crate::step::{self, End, Ended, RunJob, Step};
+use crate::stopwatch::{Moment, Stage, Stopwatch};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use std::borrow::Cow;
@@ -47,6 +50,8 @@ pub(crate) struct Terms {
 /// A record, and how it has fared.
 pub(crate) struct Task {
     pub(crate) work: Work,
+    /// When its attempt, or the writing of its dead letter, began.
+    started: Moment,
     /// Its first failure.
     since: Option<Instant>,
     /// What is to be written instead of another attempt, and how often that was tried.
@@ -64,8 +69,8 @@ enum Errand {
 }
 
 impl Task {
-    const fn new(work: Work) -> Self {
-        Self { work, since: None, errand: None, is_slowed: false }
+    fn new(work: Work) -> Self {
+        Self { work, started: Moment::default(), since: None, errand: None, is_slowed: false }
     }
 }
 
@@ -111,6 +116,7 @@ pub(crate) struct Shard<M, F> {
     sleep: Pin<Box<Sleep>>,
     chance: Chance,
     counts: Counts,
+    stopwatch: Stopwatch,
     messages: Vec<Message>,
     spare: Option<step::Room<F>>,
     /// Of keys with a quota.
@@ -130,6 +136,7 @@ where
         terms: Arc<Terms>,
         mailbox: Arc<Mailbox>,
         seed: u64,
+        stopwatch: Stopwatch,
         make: M,
         runs: Option<Runs>,
     ) -> Self {
@@ -145,6 +152,7 @@ where
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             chance: Chance::new(seed),
             counts: Counts::default(),
+            stopwatch,
             messages: Vec::new(),
             spare: None,
             accounts: None,
@@ -163,6 +171,7 @@ where
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
+        self.stopwatch.begin_turn();
         let polled = loop {
             if self.read_mail(context) {
                 break Poll::Ready(());
@@ -191,6 +200,8 @@ where
             }
         };
         self.terms.stats.add(&mut self.counts);
+        let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
+        self.stopwatch.end_turn(self.lanes.len(), self.running.len(), longest);
         polled
     }
 
@@ -232,8 +243,16 @@ where
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
         let number = work.lane;
-        if let Some(lane) = self.lanes.get_mut(&number) {
+        #[cfg(test)]
+        let overtakes = self.lanes.get(&number).is_some_and(|lane| {
+            mutant::is(Mutant::TwoOfAKeyAtOnce)
+                || mutant::is(Mutant::OvertakesARetry) && matches!(lane.head, Head::Waiting(..))
+        });
+        #[cfg(not(test))]
+        let overtakes = false;
+        if let Some(lane) = self.lanes.get_mut(&number).filter(|_| !overtakes) {
             lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
         if let Some(head) = self.attempt(assignment, Task::new(work), context) {
@@ -253,6 +272,7 @@ where
         let number = work.lane;
         if let Some(lane) = self.lanes.get_mut(&number) {
             lane.queue.push_back(work);
+            self.stopwatch.lane_grew(lane.queue.len());
         } else if self.runs.is_some() {
             let queue = VecDeque::from([work]);
             self.lanes.insert(number, Lane { assignment, head: Head::Running, queue });
@@ -337,6 +357,8 @@ where
         let lane = task.work.lane;
         let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
+        std::iter::once(&task.work).chain(&rest).for_each(|work| self.stopwatch.delivered(&work.record));
+        task.started = self.stopwatch.now();
         self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
         Some(Head::Running)
     }
@@ -376,8 +398,9 @@ where
     }
 
     /// Makes one attempt, or writes one errand; what the lane is held by when that does not end it at once.
-    fn attempt(&mut self, assignment: u64, task: Task, context: &mut Context<'_>) -> Option<Head> {
+    fn attempt(&mut self, assignment: u64, mut task: Task, context: &mut Context<'_>) -> Option<Head> {
         let lane = task.work.lane;
+        task.started = self.stopwatch.now();
         let (task, end) = if task.errand.is_some() {
             let terms = Arc::clone(&self.terms);
             let write = |task: &Task| {
@@ -394,13 +417,18 @@ where
             self.run_step(assignment, Step::bury(assignment, lane, task, write));
             return Some(Head::Running);
         } else {
+            if task.work.record.attempt == 1 {
+                self.stopwatch.delivered(&task.work.record);
+            }
             let room = self.spare.take().unwrap_or_else(|| Box::pin(None));
             match step::start(room, &self.make, task.work.record.clone(), context) {
                 Ok((outcome, room)) => {
                     self.spare = room;
+                    self.stopwatch.ended_at_once();
                     (task, outcome)
                 }
                 Err(room) => {
+                    self.stopwatch.event();
                     self.run_step(assignment, Step::handle(assignment, lane, task, room));
                     return Some(Head::Running);
                 }
@@ -422,6 +450,9 @@ where
         if self.spare.is_none() {
             self.spare = room;
         }
+        self.stopwatch.event();
+        let stage = if matches!(end, End::Buried(_)) { Stage::DeadLetter } else { Stage::Attempt };
+        self.stopwatch.since(stage, task.started);
         let Some(local) = self.assignments.get_mut(&assignment) else { return };
         local.running_count -= 1;
         if local.is_revoked {
@@ -458,6 +489,14 @@ where
 
     /// Does what the end of an attempt asks for; what the lane is held by, if it is.
     fn settle(&mut self, assignment: u64, mut task: Task, end: End) -> Option<Head> {
+        #[cfg(test)]
+        let end = match end {
+            End::Outcome(Outcome::Failed(_)) if mutant::is(Mutant::ErrorIsDone) => {
+                End::Outcome(Outcome::Done)
+            }
+            End::Buried(Err(_)) if mutant::is(Mutant::LetterIsNotDurable) => End::Buried(Ok(())),
+            end => end,
+        };
         let (wait, reason) = match end {
             End::Outcome(Outcome::Done) => {
                 self.counts.done += 1;
@@ -488,6 +527,9 @@ where
             }
             End::Outcome(Outcome::Failed(reason)) => {
                 self.counts.failed += 1;
+                if let Some(local) = self.assignments.get(&assignment) {
+                    local.shared.attempt_failed();
+                }
                 (None, reason)
             }
         };
@@ -500,6 +542,7 @@ where
         }
         self.note(assignment, &task, now, &reason);
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
+        self.stopwatch.took(Stage::RetryWait, wait);
         if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
             task.errand = Some((Errand::Requeue(topic.due_ms(wait)), 0));
             return Some(self.wait(task, now));
@@ -543,12 +586,17 @@ where
         {
             local.shared.trouble_is_over(task.work.record.offset);
         }
+        self.stopwatch.since(Stage::Completion, task.work.received);
         task.work.slot.finish();
         None
     }
 
     fn wait(&mut self, task: Task, until: Instant) -> Head {
         self.timer_last += 1;
+        #[cfg(test)]
+        if mutant::is(Mutant::ForgetsATimer) && task.work.record.attempt == 3 {
+            return Head::Waiting(self.timer_last, task);
+        }
         self.timers.push(Reverse((until, self.timer_last, task.work.lane)));
         Head::Waiting(self.timer_last, task)
     }

@@ -4,6 +4,8 @@
 //! belongs to one assignment: a record that finishes after its partition was taken away sets a bit that nobody reads
 //! any more, and there is nothing global that could leak.
 
+#[cfg(test)]
+use crate::mutant::{self, Mutant};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
@@ -80,6 +82,13 @@ impl Window {
         }
     }
 
+    /// A window with the bits of another, for the simulator's mutant.
+    #[cfg(test)]
+    pub(crate) fn with_bits_of(mut self, other: &Self) -> Self {
+        self.bits = Arc::clone(&other.bits);
+        self
+    }
+
     /// Records that may be started before the oldest must finish.
     #[must_use]
     pub fn free(&self) -> usize {
@@ -126,6 +135,8 @@ impl Window {
             let shift = self.head % WORD;
             let ones = u64::from((word.load(Ordering::Acquire) >> shift).trailing_ones());
             let ones = ones.min(WORD - shift).min(self.tail - self.head);
+            #[cfg(test)]
+            let ones = if mutant::is(Mutant::CommitsPastAHole) { ones.max(1) } else { ones };
             if ones == 0 {
                 break;
             }
@@ -176,6 +187,10 @@ impl Window {
                 None => {}
             }
             is_open = is_done;
+        }
+        #[cfg(test)]
+        if mutant::is(Mutant::MapClaimsMore) {
+            ranges.iter_mut().for_each(|range| range.end += 1);
         }
         ranges
     }
