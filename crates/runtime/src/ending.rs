@@ -1,12 +1,13 @@
 //! How a consumer ends that cannot go on: a part of it that panics, or is dropped, is noticed and named.
 
+use crate::log::Job;
 use crate::poller::Orders;
 use crate::wake::Wake;
 use futures::FutureExt as _;
 use std::any::Any;
 use std::error::Error as _;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use weir_model::{Fault, FaultKind};
 
@@ -19,6 +20,18 @@ pub(crate) fn broken(reason: impl Into<String>) -> Fault {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}
+
+/// What a writer promises; a panic in it, before or after it has promised, is a write that failed.
+pub(crate) fn guarded(write: impl FnOnce() -> Job<'static, ()>) -> Job<'static, ()> {
+    let failed = |panic: Box<dyn Any + Send>| {
+        Err(Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "write to the log", "")
+            .caused_by(format!("the writer panicked: {}", panic_text(&*panic))))
+    };
+    match catch_unwind(AssertUnwindSafe(write)) {
+        Ok(job) => Box::pin(AssertUnwindSafe(job).catch_unwind().map(move |end| end.unwrap_or_else(failed))),
+        Err(panic) => Box::pin(std::future::ready(failed(panic))),
+    }
 }
 
 /// The same fault once more, its causes as text.

@@ -5,6 +5,7 @@
 
 use crate::assignment::{Assignment, Trouble};
 use crate::dead_letter::DeadLetters;
+use crate::ending;
 use crate::lane::LaneMap;
 use crate::log::{HeaderSpan, Job, LogWriter, RecordBatch, RecordSpan};
 use crate::mailbox::Work;
@@ -100,14 +101,14 @@ impl Target {
 
     fn write(&self, works: &[Work]) -> Job<'static, ()> {
         let records = works.iter().map(|work| &work.record);
-        match self {
+        ending::guarded(|| match self {
             Self::Topic(writer, topic) => {
                 let mut batch = RecordBatch { topics: vec![topic.clone()], ..RecordBatch::default() };
                 records.for_each(|record| copy(record, &mut batch));
                 writer.append(batch)
             }
             Self::Letters { letters, cause } => letters.write_all(records, cause),
-        }
+        })
     }
 
     const fn count<'a>(&self, counts: &'a mut Counts) -> (&'a mut u64, &'a mut u64) {

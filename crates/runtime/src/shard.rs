@@ -260,7 +260,7 @@ where
         }
     }
 
-    /// As [`Shard::arrive`] with a quota, or runs, or both. Apart, because a record is copied for each further call that
+    /// As [`Shard::arrive`] with a quota, runs or a retry topic. Apart, because a record is copied for each further call that
     /// it is given to, which is a tenth of what it costs.
     fn arrive_by_the_rules(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {
         if let Some(target) = self.outlet(assignment, &work) {

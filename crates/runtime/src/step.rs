@@ -11,7 +11,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use weir_model::{Fault, FaultKind};
+use weir_model::Fault;
 
 /// A place for a handler's future on the heap, used again and again.
 pub(crate) type Room<F> = Pin<Box<Option<F>>>;
@@ -111,11 +111,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Outcome {
     Outcome::failed(format!("the handler panicked: {}", ending::panic_text(panic)))
 }
 
-fn writer_panicked(panic: &(dyn Any + Send)) -> Fault {
-    Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "write a dead letter", "")
-        .caused_by(format!("the writer panicked: {}", ending::panic_text(panic)))
-}
-
 impl<F> Step<F> {
     pub(crate) fn handle(assignment: u64, lane: u64, task: Task, room: Room<F>) -> Self {
         Self { assignment, lane, task: Some(task), doing: Some(Doing::Handle(room)) }
@@ -128,8 +123,7 @@ impl<F> Step<F> {
         task: Task,
         write: impl FnOnce(&Task) -> Job<'static, ()>,
     ) -> Self {
-        let job = catch_unwind(AssertUnwindSafe(|| write(&task)))
-            .unwrap_or_else(|panic| Box::pin(std::future::ready(Err(writer_panicked(&*panic)))));
+        let job = ending::guarded(|| write(&task));
         Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
     }
 
@@ -161,10 +155,9 @@ impl<F: Future<Output = Outcome>> Future for Step<F> {
                 Ok(Poll::Ready(outcome)) => (End::Outcome(outcome), true),
                 Err(panic) => (End::Outcome(panicked(&*panic)), false),
             },
-            Doing::Bury(job) => match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(context))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(result)) => (End::Buried(result), false),
-                Err(panic) => (End::Buried(Err(writer_panicked(&*panic))), false),
+            Doing::Bury(job) => match job.as_mut().poll(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(wrote) => (End::Buried(wrote), false),
             },
             Doing::Run(job, rest) => match catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(context))) {
                 Ok(Poll::Pending) => return Poll::Pending,

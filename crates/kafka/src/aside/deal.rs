@@ -176,11 +176,17 @@ fn make_marks(
     let admin: AdminClient<DefaultClientContext> = client.create().map_err(|error| failed(&error, MARKS))?;
     let new = NewTopic::new(MARKS, 1, TopicReplication::Fixed(replicas)).set("cleanup.policy", "compact");
     let options = AdminOptions::new().operation_timeout(Some(STEP_WAIT)).request_timeout(Some(STEP_WAIT));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| {
-        Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "create a topic", MARKS).caused_by(error)
-    })?;
-    let made =
-        runtime.block_on(admin.create_topics([&new], &options)).map_err(|error| failed(&error, MARKS))?;
+    // A thread of its own: the admin client is asynchronous, and nobody says what runtime this one is in.
+    let asked = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
+            Some(runtime.block_on(admin.create_topics([&new], &options)))
+        });
+        asking.join().ok().flatten()
+    });
+    let made = asked
+        .unwrap_or_else(|| Err(KafkaError::AdminOp(Code::Fail)))
+        .map_err(|error| failed(&error, MARKS))?;
     match made.into_iter().find_map(Result::err) {
         Some((_, code)) if code != Code::TopicAlreadyExists => {
             let fault = Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "create the topic for marks", MARKS);

@@ -10,9 +10,12 @@ use weir_model::{Fault, TopicName};
 use weir_runtime::budget::Budget;
 use weir_runtime::consumer::Consumer;
 use weir_runtime::dead_letter::DeadLetters;
+use weir_runtime::flow::Flow;
 use weir_runtime::log::{Job, LogWriter, RecordBatch};
 use weir_runtime::outcome::Outcome;
+use weir_runtime::quota::{OverQuota, Quota};
 use weir_runtime::record::{Place, Record};
+use weir_runtime::shaping::Shaping;
 use weir_runtime::source::{Commit, Event, LogSource};
 use weir_runtime::testing::{MemoryLog, MemorySource};
 use weir_runtime::wake::Wake;
@@ -70,6 +73,24 @@ async fn a_dead_letter_whose_writer_panics_is_one_that_is_not_written_yet() {
     let counts = running.stop(Duration::ZERO).await.unwrap();
     assert_eq!((counts.dead_letters, counts.dead_letters_failed, counts.done), (1, 2, 9));
     assert_eq!(log.records("t-dead").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_over_its_quota_whose_writer_panics_stays_pending_until_it_is_written() {
+    let log = MemoryLog::with_topic("t", 1);
+    log.create_topic("t-shaping", 1);
+    fill(&log, 10, 1);
+    let writer = Arc::new(Panicking { log: log.clone(), calls: AtomicU32::new(0) });
+    let quota = Quota { burst: Duration::from_secs(1), ..Quota::new(2, OverQuota::Shape) };
+    let running = Consumer::new(log.source("g", &["t"]))
+        .shaping(Shaping::new(writer))
+        .flow(Flow { key_quota: Some(quota), ..Flow::default() })
+        .start_in_task(|_: Record| async {})
+        .unwrap();
+    until("all are committed", || log.committed("g", "t", 0).is_some_and(|(offset, _)| offset == 10)).await;
+    let counts = running.stop(Duration::ZERO).await.unwrap();
+    assert_eq!((counts.done, counts.shaped, counts.shaping_failed), (2, 8, 16));
+    assert_eq!(log.records("t-shaping").len(), 8);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::{Fault, FaultKind};
+use weir_runtime::budget::Budget;
 use weir_runtime::consumer::{Consumer, Running};
 use weir_runtime::record::{Place, Record};
-use weir_runtime::testing::{CommitFault, MemoryLog};
+use weir_runtime::source::{Commit, Event, LogSource};
+use weir_runtime::testing::{CommitFault, MemoryLog, MemorySource};
+use weir_runtime::wake::Wake;
 
 /// A handler whose records with an offset that `is_slow` says take `time`, and all others none.
 fn start(
@@ -274,4 +277,74 @@ async fn a_dropped_consumer_leaves_the_group_and_drops_what_runs() {
     drop(running);
     until("the group is left", || !log.holds("g", &Place::new("t", 0))).await;
     until("the attempt is dropped", || is_dropped.load(Ordering::Relaxed)).await;
+}
+
+/// Found by the simulator (its seed 13): the drain that had begun before ended at once, without the attempt.
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_lost_while_it_drains_is_given_back_only_when_its_attempt_is_dropped() {
+    struct Runs(Arc<AtomicBool>);
+    impl Drop for Runs {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, 1, 1);
+    let runs = Arc::new(AtomicBool::new(false));
+    // What the handler holds is dropped with its attempt; the source looks when the partition is given back.
+    let source = Watched { inner: log.source("g", &["t"]), runs: Arc::clone(&runs), wrong: Arc::default() };
+    let wrong = Arc::clone(&source.wrong);
+    let running = Consumer::new(source)
+        .start_in_task({
+            let runs = Arc::clone(&runs);
+            move |_: Record| {
+                runs.store(true, Ordering::Relaxed);
+                let held = Runs(Arc::clone(&runs));
+                async move {
+                    std::future::pending::<()>().await;
+                    drop(held);
+                }
+            }
+        })
+        .unwrap();
+    until("it runs", || runs.load(Ordering::Relaxed)).await;
+    let places = [Place::new("t", 0)];
+    log.revoke("g", &places);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    log.lose("g", &places);
+    until("it is released", || !log.holds("g", &places[0])).await;
+    assert!(!wrong.load(Ordering::Relaxed), "it was given back while its attempt ran");
+    running.stop(Duration::ZERO).await.unwrap();
+}
+
+/// A source that looks whether an attempt runs when a partition is given back.
+struct Watched {
+    inner: MemorySource,
+    runs: Arc<AtomicBool>,
+    wrong: Arc<AtomicBool>,
+}
+
+impl LogSource for Watched {
+    fn start(&mut self, wake: Wake) -> Result<(), Fault> {
+        self.inner.start(wake)
+    }
+    fn events(&mut self, events: &mut Vec<Event>) {
+        self.inner.events(events);
+    }
+    fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
+        self.inner.fetch(place, count_max, budget, records);
+    }
+    fn commit(&mut self, commits: &[Commit]) {
+        self.inner.commit(commits);
+    }
+    fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
+        self.inner.commit_and_wait(commits, wait_max)
+    }
+    fn release(&mut self, places: &[Place]) {
+        self.wrong.fetch_or(self.runs.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.inner.release(places);
+    }
+    fn close(&mut self) {
+        self.inner.close();
+    }
 }
