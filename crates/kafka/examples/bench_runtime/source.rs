@@ -182,6 +182,11 @@ impl Source {
         self.run("hot", seconds, rate)
     }
 
+    /// The same; no two records have the same key.
+    pub(crate) fn distinct(&mut self, seconds: f64, rate: f64) -> Result<Sent, String> {
+        self.run("distinct", seconds, rate)
+    }
+
     fn run(&mut self, how: &str, seconds: f64, rate: f64) -> Result<Sent, String> {
         let wait_max = Duration::from_secs_f64(seconds) + FLUSH_WAIT;
         let line = self.0.ask(&format!("{how} {seconds} {rate}"), wait_max)?;
@@ -190,7 +195,7 @@ impl Source {
     }
 }
 
-/// The child: `full|paced|hot SECONDS RATE` lines, answered when all of it is acknowledged.
+/// The child: `full|paced|hot|distinct SECONDS RATE` lines, answered when all of it is acknowledged.
 pub(crate) fn run(bootstrap: &str, topic: &str) -> Result<(), Failure> {
     let producer = producer(bootstrap, "1")?;
     let mut chance = Chance(11);
@@ -213,7 +218,11 @@ pub(crate) fn run(bootstrap: &str, topic: &str) -> Result<(), Failure> {
             }
             let base = SystemTime::now().duration_since(UNIX_EPOCH)? - started.elapsed();
             while sent < due_count {
-                let key = if *how == "hot" && sent.is_multiple_of(2) { 0 } else { 1 + chance.next() % 9_999 };
+                let key = match *how {
+                    "hot" if sent.is_multiple_of(2) => 0,
+                    "distinct" => 1 + sent,
+                    _ => 1 + chance.next() % 9_999,
+                };
                 let after = if *how == "full" {
                     started.elapsed()
                 } else {

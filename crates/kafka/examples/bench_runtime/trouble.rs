@@ -213,7 +213,8 @@ fn kill(bootstrap: &str, topic: &str, keeps_map: bool) -> Result<Values, String>
     let stuck_at = 10;
     let setting = Setting { keeps_map, stuck: Some(stuck_at), ..setting(bootstrap, topic, Duration::ZERO) };
     let mut source = Source::start(bootstrap, topic)?;
-    let sent = source.paced(1.0, PENDING as f64 + stuck_at as f64)?;
+    // A record with the key of the stuck one would wait behind it.
+    let sent = source.distinct(1.0, PENDING as f64 + stuck_at as f64)?;
     let mut member = Member::start(&setting)?;
     member.catch_up(sent.records - 1.0)?;
     // Three times the time between commits: what is done is in the commit then.
