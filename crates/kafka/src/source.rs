@@ -4,7 +4,7 @@
 //! fetches nothing for the whole assignment, so the drain is short. What is assigned is taken once its commits are
 //! known, and nothing else waits for that. Commits are ours alone.
 
-use crate::ffi::committed::{Committed, CommittedQueue};
+use crate::ffi::committed::Committed;
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue, QueueError};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -15,7 +15,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
@@ -24,10 +24,12 @@ use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Reten
 use weir_runtime::wake::Wake;
 
 mod checks;
+mod commits;
 #[cfg(test)]
 mod tests;
 
 use checks::{denied, wrong};
+use commits::GroupCommits;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -274,8 +276,8 @@ pub struct KafkaSource {
     commits: Option<CommitQueue>,
     /// The number of the next commit.
     commit_number: usize,
-    committed: Option<CommittedQueue>,
-    consumer: Option<BaseConsumer<Context>>,
+    committed: Option<GroupCommits>,
+    consumer: Option<Arc<BaseConsumer<Context>>>,
 }
 
 impl KafkaSource {
@@ -308,9 +310,9 @@ impl KafkaSource {
                     self.unread.due = is_short.then(|| Instant::now() + ASK_AGAIN);
                 }
                 Err(code) => {
-                    let error = KafkaError::OffsetFetch(code.into());
-                    if is_denied(code.into()) {
-                        events.push(Event::Ended(denied(&self.config.group, code.into())));
+                    let error = KafkaError::OffsetFetch(code);
+                    if is_denied(code) {
+                        events.push(Event::Ended(denied(&self.config.group, code)));
                     } else {
                         events.push(Event::Trouble(trouble(&error, "read the group's commits")));
                     }
@@ -323,7 +325,7 @@ impl KafkaSource {
             return;
         };
         if due.is_none_or(|due| due <= Instant::now()) {
-            queue.ask(&list_of(places.iter()), ASK_WAIT);
+            queue.ask(places, ASK_WAIT);
             (*asked, *due) = (Some(places.clone()), None);
         }
     }
@@ -370,7 +372,7 @@ impl KafkaSource {
             }
             Noted::Revoke(places) => {
                 self.unread.forget(&places);
-                let is_lost = self.consumer.as_ref().is_some_and(BaseConsumer::assignment_lost);
+                let is_lost = self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost());
                 events.push(if is_lost { Event::Lost(places) } else { Event::Revoked(places) });
             }
         }
@@ -400,10 +402,10 @@ const fn is_denied(code: RDKafkaErrorCode) -> bool {
 
 /// What was asked for of an answer. One that is not known is not one that is not there: to start at the beginning, or
 /// the end, would be wrong.
-fn known(mut all: Vec<Committed>, asked: &[Place]) -> Result<Vec<Committed>, Code> {
+fn known(mut all: Vec<Committed>, asked: &[Place]) -> Result<Vec<Committed>, RDKafkaErrorCode> {
     all.retain(|one| asked.contains(&one.place));
     match all.iter().find(|one| one.code != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
-        Some(one) => Err(one.code),
+        Some(one) => Err(one.code.into()),
         None => Ok(all),
     }
 }
@@ -435,10 +437,13 @@ impl LogSource for KafkaSource {
             move || wake.wake()
         });
         let any = checks::topics(&consumer, &self.config.topics)?;
+        let consumer = Arc::new(consumer);
         let client = consumer.client().native_ptr();
-        let committed = CommittedQueue::new(client, &self.config.group, &wake);
+        let committed = GroupCommits::start(Arc::clone(&consumer), &wake).map_err(|error| {
+            Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
+        })?;
         if let Some(place) = any {
-            checks::group(&committed, &place, &self.config.group)?;
+            checks::group(&consumer, &committed, &place, &self.config.group)?;
         }
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refused)?;
@@ -544,11 +549,14 @@ impl LogSource for KafkaSource {
 
     fn close(&mut self) {
         self.own.clear();
-        (self.commits, self.committed) = (None, None);
+        self.commits = None;
+        let committed = self.committed.take().map(GroupCommits::end);
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
         let (left, has_left) = mpsc::sync_channel(1);
         let leave = move || {
+            // It may have a question under way, and holds on to the consumer meanwhile.
+            let _ = committed.map(std::thread::JoinHandle::join);
             // Leaves the group, and waits for its answer.
             drop(consumer);
             // Nobody may wait for it any more.

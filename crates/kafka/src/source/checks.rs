@@ -1,13 +1,13 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
-use super::{ASK_WAIT, KafkaSource, SourceConfig, is_denied, list_of};
-use crate::ffi::committed::CommittedQueue;
+use super::commits::GroupCommits;
+use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied};
 use crate::topics::Topics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::record::Place;
 use weir_runtime::source::{Membership, Retention};
@@ -68,14 +68,30 @@ fn unreadable(code: RDKafkaErrorCode, topic: &str) -> Fault {
 }
 
 /// The group's commits may be read; asked of one partition.
-pub(super) fn group(queue: &CommittedQueue, place: &Place, group: &str) -> Result<(), Fault> {
-    queue.ask(&list_of([place]), GROUP_WAIT);
-    let code = match queue.answer(GROUP_WAIT + Duration::from_secs(1)) {
-        Some(Ok(all)) => all.first().map(|one| one.code),
-        Some(Err(code)) => Some(code),
-        None => None,
+pub(super) fn group(
+    consumer: &BaseConsumer<Context>,
+    commits: &GroupCommits,
+    place: &Place,
+    group: &str,
+) -> Result<(), Fault> {
+    const LOOK: Duration = Duration::from_millis(100);
+    commits.ask(std::slice::from_ref(place), GROUP_WAIT);
+    let started = Instant::now();
+    let code = loop {
+        match commits.answer(Duration::ZERO) {
+            Some(Ok(all)) => break all.first().map(|one| one.code.into()),
+            Some(Err(code)) => break Some(code),
+            None if started.elapsed() > GROUP_WAIT + Duration::from_secs(1) => break None,
+            None => {}
+        }
+        // Without the right to the group no coordinator is told, which is waited for; this says why.
+        if let Some(Err(error)) = consumer.poll(LOOK)
+            && error.rdkafka_error_code().is_some_and(is_denied)
+        {
+            break error.rdkafka_error_code();
+        }
     };
-    match code.map(RDKafkaErrorCode::from) {
+    match code {
         Some(code) if is_denied(code) => Err(denied(group, code)),
         // Whatever else is asked again when partitions are assigned.
         _ => Ok(()),
