@@ -378,12 +378,13 @@ impl Poller {
             }
         }
         if is_lost {
-            // The drains that wait for it go on without it, and do not give it back.
-            for drain in &mut self.drains {
+            // The drains that wait for it go on without it, if there is more to them: it is released here.
+            self.drains.retain_mut(|drain| {
+                let before = drain.places.len();
                 drain.ids.retain(|id| !ids.contains(id));
                 drain.places.retain(|place| !places.contains(place));
-            }
-            self.drains.retain(|drain| !drain.places.is_empty());
+                drain.places.len() == before || !drain.places.is_empty()
+            });
         }
         self.drains.push(Drain { places, ids, began, deadline, is_cancelled: false, is_lost });
     }
@@ -437,7 +438,10 @@ impl Poller {
         if !leaving.is_empty() {
             self.took(Stage::Drain, drain.began, Instant::now());
         }
-        self.source.release(&drain.places);
+        // Of what came back meanwhile nothing is given up.
+        if !drain.places.is_empty() || drain.ids.is_empty() {
+            self.source.release(&drain.places);
+        }
         true
     }
 

@@ -76,6 +76,11 @@ impl RetryTopic {
         self
     }
 
+    /// Whether a topic is one that holds retries.
+    pub(crate) fn is(&self, topic: &str) -> bool {
+        self.topic.as_ref().map_or_else(|| topic.ends_with(SUFFIX), |chosen| chosen.as_str() == topic)
+    }
+
     pub(crate) const fn writes(&self) -> bool {
         self.writer.is_some()
     }

@@ -295,7 +295,14 @@ where
             && accounts.pass(work.lane).is_err();
         let local = is_over.then(|| self.assignments.get_mut(&assignment)).flatten()?;
         let (quota, terms, topic) = (accounts.quota(), &self.terms, &local.shared.place.topic);
-        let find = || Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref());
+        let find = || {
+            // What is there was counted before it failed.
+            let is_retried = terms.retry_topic.as_ref().is_some_and(|retry| retry.is(topic));
+            if is_retried {
+                return None;
+            }
+            Target::of(quota, topic, terms.shaping.as_ref(), terms.dead_letters.as_ref())
+        };
         local.outlet.get_or_insert_with(find).clone()
     }
 
@@ -319,7 +326,8 @@ where
         }
     }
 
-    /// Makes the first attempt at a record, now or when the retry topic's header or its key's quota says so.
+    /// Makes the first attempt at a record, now or when the retry topic's header or its key's quota says so, with those
+    /// behind it that make a run.
     fn begin(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) -> Option<Head> {
         let mut task = Task::new(work);
         if let Some(topic) = &self.terms.retry_topic {
@@ -340,13 +348,12 @@ where
         if let Some(wait) = self.quota_wait(&task.work) {
             self.counts.slowed += 1;
             task.is_slowed = true;
-            return Some(self.wait(task, Instant::now() + wait));
+            return Some(self.wait(task, deadline::after(Instant::now(), wait)));
         }
         let rest = self.run_behind(task.work.lane);
-        if rest.is_empty() {
+        let Some(runs) = self.runs.as_ref().filter(|_| !rest.is_empty()) else {
             return self.attempt(assignment, task, context);
-        }
-        let runs = self.runs.as_ref()?;
+        };
         let lane = task.work.lane;
         let records = std::iter::once(&task.work).chain(&rest).map(|work| work.record.clone()).collect();
         let job = (runs.make)(records);
@@ -360,7 +367,9 @@ where
     fn quota_wait(&mut self, work: &Work) -> Option<Duration> {
         let accounts = self.accounts.as_mut()?;
         let is_exempt = accounts.quota().action != OverQuota::SlowDown || work.record.key.is_none();
-        if is_exempt {
+        // Its first attempt was counted, before it came here through the retry topic.
+        let is_retried = work.record.attempt > 1;
+        if is_exempt || is_retried {
             return None;
         }
         accounts.tick(Instant::now());
@@ -371,10 +380,8 @@ where
     /// a retry topic, whose records have times of their own, none.
     fn run_behind(&mut self, number: u64) -> Vec<Work> {
         let mut rest = Vec::new();
-        if self.terms.retry_topic.is_some() {
-            return rest;
-        }
-        let (Some(runs), Some(lane)) = (&self.runs, self.lanes.get_mut(&number)) else { return rest };
+        let Some(runs) = self.runs.as_ref().filter(|_| self.terms.retry_topic.is_none()) else { return rest };
+        let Some(lane) = self.lanes.get_mut(&number) else { return rest };
         while rest.len() + 1 < runs.records_max
             && let Some(next) = lane.queue.front()
         {
@@ -671,7 +678,10 @@ where
             if !matches!(&lane.head, Head::Waiting(waiting, _) if *waiting == timer) {
                 continue;
             }
-            let Head::Waiting(_, task) = std::mem::replace(&mut lane.head, Head::Running) else { continue };
+            let Head::Waiting(_, mut task) = std::mem::replace(&mut lane.head, Head::Running) else {
+                continue;
+            };
+            task.is_slowed = false;
             let assignment = lane.assignment;
             let head = self.attempt(assignment, task, context);
             self.go_on(assignment, number, head, context);

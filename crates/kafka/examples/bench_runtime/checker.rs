@@ -10,7 +10,7 @@ const KEYS: usize = 10_000;
 
 /// Partitions and offsets of one that are watched; the cells that use this stay below both.
 const PARTITIONS: usize = 8;
-const OFFSETS: usize = 1 << 23;
+const OFFSETS: usize = 1 << 22;
 
 struct Key {
     /// Offset of the last record that was done.

@@ -173,7 +173,7 @@ fn rebalance(plan: &Plan, bootstrap: &str, topic: &str) -> Result<Values, String
     let before = value(&member.ask("checks")?, "distinct")?;
     member.ask("forget")?;
     let changes = if plan.is_quick { 2 } else { 4 };
-    // The checker watches eight million records a partition; the rate is held below that.
+    // The checker watches four million records a partition; the rate is held below that.
     let rate = (capacity / 2.0).min(500_000.0);
     let sending = CHANGE_EVERY.as_secs_f64() * f64::from(changes + 1);
     let sent = std::thread::scope(|scope| {

@@ -92,7 +92,7 @@ pub(crate) async fn run(order: &Order) -> Result<(), Failure> {
         "{line} failed_attempts {} dead_letters {} order_violations {}",
         counts.failed,
         counts.dead_letters,
-        checker.violations()
+        checker.map_or(0, |checker| checker.violations())
     ));
     Ok(())
 }
@@ -106,11 +106,10 @@ async fn pass(order: &Order, limits: (String, u64, Duration)) -> Result<(), Fail
 async fn pass_running(
     order: &Order,
     (group, records, time_max): (String, u64, Duration),
-) -> Result<(String, Running, Arc<Checker>), Failure> {
-    let checker = Arc::new(Checker::default());
+) -> Result<(String, Running, Option<Arc<Checker>>), Failure> {
     let mut lap = Lap::begin();
     let consumer = consumer(&order.bootstrap, &order.topic, &group)?;
-    let running = start(consumer, order.handler, Arc::clone(&checker)).await?;
+    let (running, checker) = start(consumer, order.handler).await?;
     let mut scraper = Scraper::new(&running);
     let started = Instant::now();
     let mut done = 0;
@@ -126,8 +125,10 @@ async fn pass_running(
     Ok((lap.end(done), running, checker))
 }
 
-/// A closure for each kind, so that none pays for another.
-async fn start(consumer: Consumer, handler: Handler, checker: Arc<Checker>) -> Result<Running, Failure> {
+/// A closure for each kind, so that none pays for another. Only records that fail are watched: the checker has memory
+/// of its own.
+async fn start(consumer: Consumer, handler: Handler) -> Result<(Running, Option<Arc<Checker>>), Failure> {
+    let mut watched = None;
     let running = match handler {
         Handler::Count => consumer.start(async |record: Record| drop(black_box(record))).await,
         Handler::Sleep { times, each } => {
@@ -165,6 +166,8 @@ async fn start(consumer: Consumer, handler: Handler, checker: Arc<Checker>) -> R
                 .await
         }
         Handler::FailSome => {
+            let checker = Arc::new(Checker::default());
+            watched = Some(Arc::clone(&checker));
             consumer
                 .start(move |record: Record| {
                     let checker = Arc::clone(&checker);
@@ -182,5 +185,5 @@ async fn start(consumer: Consumer, handler: Handler, checker: Arc<Checker>) -> R
                 .await
         }
     };
-    Ok(running?)
+    Ok((running?, watched))
 }

@@ -12,6 +12,8 @@ use weir_runtime::dead_letter::{self, DeadLetters};
 use weir_runtime::flow::Flow;
 use weir_runtime::quota::{OverQuota, Quota};
 use weir_runtime::record::{Place, Record};
+use weir_runtime::retry::RetryPolicy;
+use weir_runtime::retry_topic::RetryTopic;
 use weir_runtime::shaping::{self, Shaping};
 use weir_runtime::testing::{AppendFault, MemoryLog};
 
@@ -242,6 +244,31 @@ async fn retries_do_not_count_to_the_quota() {
         .unwrap();
     until("all are done", || running.counts().done == 10).await;
     assert_eq!(running.stop(Duration::ZERO).await.unwrap().shaped, 0);
+}
+
+/// Decaton has it so, too: what is in the retry topic was counted before it failed.
+#[tokio::test(start_paused = true)]
+async fn retries_through_a_topic_do_not_count_either_and_are_not_shaped() {
+    for action in [OverQuota::SlowDown, OverQuota::Shape] {
+        let log = log();
+        log.create_topic("t-retry", 1);
+        put(&log, "a", 50);
+        let running = Consumer::new(log.source("g", &["t", "t-retry"]))
+            .retry(RetryPolicy { first: Duration::from_millis(1), ..RetryPolicy::default() })
+            .retry_topic(RetryTopic::new(Arc::new(log.clone())))
+            .shaping(Shaping::new(Arc::new(log.clone())))
+            .flow(flow(50, Duration::from_secs(1), action))
+            .start_in_task(|record: Record| async move {
+                if record.attempt < 5 { Err("not now") } else { Ok(()) }
+            })
+            .unwrap();
+        let began = Instant::now();
+        until("all are done", || running.counts().done == 50).await;
+        // Two hundred further attempts would take four seconds.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let counts = running.stop(Duration::ZERO).await.unwrap();
+        assert_eq!((counts.shaped, counts.slowed), (0, 0));
+    }
 }
 
 /// Steady keys beside a key that bursts, by a seed. What was handled of each, and when.
