@@ -27,6 +27,16 @@ pub(crate) enum Mutant {
     LetterIsNotDurable,
     /// A timer is forgotten: the record never comes again.
     ForgetsATimer,
+    /// A retry does not wait for its time.
+    ComesEarly,
+    /// Why a record failed is told to nobody.
+    SaysNothing,
+    /// With one partition's attempts those of others are dropped.
+    CancelsOthers,
+    /// A paused consumer goes on.
+    IgnoresThePause,
+    /// A drain takes a second longer than it may.
+    DrainsTooLong,
     /// A partition is given back while attempts at its records run.
     LeavesWithoutADrain,
     /// What is done is not committed when a partition is given back.

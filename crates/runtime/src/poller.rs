@@ -386,6 +386,8 @@ impl Poller {
                 drain.places.len() == before || !drain.places.is_empty()
             });
         }
+        #[cfg(test)]
+        let deadline = deadline + Duration::from_secs(u64::from(mutant::is(Mutant::DrainsTooLong)));
         self.drains.push(Drain { places, ids, began, deadline, is_cancelled: false, is_lost });
     }
 
@@ -489,6 +491,8 @@ impl Poller {
                 _ if partition.fault.is_some() => Some(Intake::Stopped),
                 _ => self.flow.is_paused.then_some(Intake::Paused),
             };
+            #[cfg(test)]
+            let shut = shut.filter(|shut| *shut != Intake::Paused || !mutant::is(Mutant::IgnoresThePause));
             if let Some(shut) = shut {
                 partition.intake.set(shut, now);
                 continue;

@@ -597,6 +597,8 @@ where
         if mutant::is(Mutant::ForgetsATimer) && task.work.record.attempt == 3 {
             return Head::Waiting(self.timer_last, task);
         }
+        #[cfg(test)]
+        let until = if mutant::is(Mutant::ComesEarly) { Instant::now() } else { until };
         self.timers.push(Reverse((until, self.timer_last, task.work.lane)));
         Head::Waiting(self.timer_last, task)
     }
@@ -653,6 +655,10 @@ where
     }
 
     fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {
+        #[cfg(test)]
+        if mutant::is(Mutant::SaysNothing) {
+            return;
+        }
         if let Some(local) = self.assignments.get(&assignment) {
             let record = &task.work.record;
             let trouble = Trouble {
@@ -706,6 +712,8 @@ where
             local.is_revoked = true;
         }
         let running = std::mem::take(&mut self.running);
+        #[cfg(test)]
+        let running = if mutant::is(Mutant::CancelsOthers) { FuturesUnordered::new() } else { running };
         self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
         self.lanes.retain(|_, lane| lane.assignment != id);
         self.counts.cancelled += u64::from(self.aside.cancel(id));

@@ -36,7 +36,7 @@ pub(super) enum Promise {
     CompleteHandover,
     /// A paused member fetches nothing.
     Paused,
-    /// Health names the record that a partition waits for, and why.
+    /// Health names the record that a partition waits for and why, and what keeps records from being taken.
     Health,
     /// When all troubles are over everything is done and committed.
     Progress,
@@ -84,7 +84,7 @@ pub(super) struct Counts {
     pub(super) overhung: u64,
     /// Records that were parked at the end.
     pub(super) parked: u64,
-    /// Times that health was compared with a record that a partition waited for.
+    /// Times that health was compared with what a partition waited for.
     pub(super) heads_named: u64,
 }
 

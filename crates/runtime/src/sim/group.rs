@@ -123,6 +123,7 @@ impl State {
             let held = Held {
                 position: committed.unwrap_or(0),
                 watch,
+                fetched_at: now,
                 is_asked: false,
                 due: None,
                 is_fenced: false,

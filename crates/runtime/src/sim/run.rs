@@ -153,30 +153,30 @@ impl Site {
             if !member.is_awake_for(told) {
                 continue;
             }
-            let mut wrong = Vec::new();
-            let mut named = 0;
+            let (mut wrong, mut named) = (Vec::new(), 0);
             for (partition, held) in &member.held {
                 let watch = &state.book.watches[held.watch];
-                let Some((head, since)) = watch.head.filter(|_| !watch.is_leaving) else {
-                    continue;
-                };
-                if since.elapsed() < told {
+                let head = watch.head.filter(|(_, since)| since.elapsed() > told).map(|(head, _)| head);
+                let has_waited = state.has_waited(*partition, held, told);
+                if watch.is_leaving || (head.is_none() && !has_waited) {
                     continue;
                 }
                 named += 1;
-                let seen = health.partitions.iter().find(|one| one.place.partition as usize == *partition);
-                let Some(seen) = seen else {
+                let Some(seen) =
+                    health.partitions.iter().find(|one| one.place.partition as usize == *partition)
+                else {
                     wrong.push(format!("partition {partition} of member {} is not in it", live.member));
                     continue;
                 };
-                let track = &watch.tracks[&head];
-                let has_failed = track.failed_at.is_some_and(|at| at.elapsed() > told);
-                let is_named = seen.head == Some(head)
-                    && (!has_failed || (seen.head_attempts_failed > 0 && seen.head_reason.is_some()));
-                if !is_named {
-                    let failed = track.failed;
+                let failed = |head| watch.tracks[&head].failed_at.filter(|at| at.elapsed() > told);
+                let is_named = head.is_none_or(|head| {
+                    let has_reason = seen.head_attempts_failed > 0 && seen.head_reason.is_some();
+                    seen.head == Some(head) && (failed(head).is_none() || has_reason)
+                });
+                if !is_named || (has_waited && !seen.intake.is_held()) {
+                    let waits = if has_waited { "records wait" } else { "no record waits" };
                     wrong.push(format!(
-                        "partition {partition} has waited for {head}, failed {failed} times, and it says {seen:?}"
+                        "partition {partition} stands at {head:?}, {waits}, and it says {seen:?}"
                     ));
                 }
             }

@@ -140,7 +140,8 @@ fn trouble(plan: &Plan, dice: &mut Dice) -> ActKind {
                 0 => FlowChange::Paused,
                 1 => FlowChange::PartitionRate(dice.between(0, 50) as u32),
                 2 => FlowChange::Rate(dice.between(0, 100) as u32),
-                3 => FlowChange::Ignoring,
+                // One that is parked at one member, and ignored at the next, is of two minds.
+                3 if !plan.parks => FlowChange::Ignoring,
                 4 => FlowChange::KeyQuota(dice.between(1, 20) as u32),
                 _ => FlowChange::Free,
             };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const SEEDS: u64 = 400;
 
 /// Each defect, and the promise that it must be seen to break.
-const MUTANTS: [(Mutant, Promise); 12] = [
+const MUTANTS: [(Mutant, Promise); 17] = [
     (Mutant::CommitsPastAHole, Promise::OnlyDoneIsCommitted),
     (Mutant::MapClaimsMore, Promise::OnlyDoneIsCommitted),
     (Mutant::ForgetsTheMap, Promise::NotRepeated),
@@ -25,6 +25,11 @@ const MUTANTS: [(Mutant, Promise); 12] = [
     (Mutant::ErrorIsDone, Promise::OnlyDoneIsCommitted),
     (Mutant::LetterIsNotDurable, Promise::OnlyDoneIsCommitted),
     (Mutant::ForgetsATimer, Promise::Progress),
+    (Mutant::ComesEarly, Promise::Attempts),
+    (Mutant::SaysNothing, Promise::Health),
+    (Mutant::CancelsOthers, Promise::NotCancelled),
+    (Mutant::IgnoresThePause, Promise::Paused),
+    (Mutant::DrainsTooLong, Promise::DrainInTime),
     (Mutant::LeavesWithoutADrain, Promise::QuietAfterRelease),
     (Mutant::LeavesWithoutACommit, Promise::CompleteHandover),
     (Mutant::CommitsWhatIsLost, Promise::LostCommitsNothing),

@@ -29,6 +29,8 @@ pub(super) const GIVEN_MS_MAX: u64 = 20;
 pub(super) struct Held {
     pub(super) position: i64,
     pub(super) watch: usize,
+    /// When something was fetched last, or the partition came.
+    pub(super) fetched_at: Instant,
     /// The group wants it back.
     pub(super) is_asked: bool,
     /// When the member must have given it back.
@@ -67,6 +69,8 @@ pub(super) struct Partition {
     offsets: BTreeSet<i64>,
     /// The number of each record.
     records: BTreeMap<i64, u64>,
+    /// When each came.
+    put_at: BTreeMap<i64, Instant>,
     pub(super) committed: Option<(i64, String)>,
     pub(super) owner: Option<usize>,
     pub(super) target: Option<usize>,
@@ -230,6 +234,7 @@ impl State {
         one.next_offset += 1;
         one.offsets.insert(offset);
         one.records.insert(offset, record);
+        one.put_at.insert(offset, Instant::now());
         self.book.counts.records += 1;
         self.wake_all();
     }
@@ -306,6 +311,7 @@ impl State {
             next.map(|(offset, record)| (*offset, *record, held.watch)).collect();
         if let Some((last, ..)) = found.last() {
             held.position = last + 1;
+            held.fetched_at = Instant::now();
         }
         found
     }
@@ -415,6 +421,14 @@ impl State {
 
     pub(super) fn set_flow(&mut self, change: FlowChange) {
         (self.flow, self.flow_since) = (change, Instant::now());
+    }
+
+    /// Whether records of a partition have waited so long for the member that has it.
+    pub(super) fn has_waited(&self, partition: usize, held: &Held, span: Duration) -> bool {
+        let next = self.partitions[partition].put_at.range(held.position..).next();
+        // Also while nothing came from the log, nobody knew that they were there.
+        let is_seen = self.cut_until.is_none_or(|until| until.elapsed() > span && until < Instant::now());
+        is_seen && held.fetched_at.elapsed() > span && next.is_some_and(|(_, at)| at.elapsed() > span)
     }
 
     /// By partition, the first record that is not done; and whether commits have come that far.
