@@ -15,8 +15,8 @@ pub(crate) struct Child {
 impl Child {
     /// This program in another role.
     pub(crate) fn myself(words: &[&str]) -> Result<Self, String> {
-        let myself = std::env::current_exe().map_err(|error| error.to_string())?;
-        let mut command = mortal(&myself.display().to_string());
+        // Not by its path: a build beside a long run puts another program there.
+        let mut command = mortal(&format!("/proc/{}/exe", std::process::id()));
         command.arg("child").args(words);
         Self::start(command)
     }

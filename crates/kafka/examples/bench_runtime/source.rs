@@ -51,7 +51,15 @@ fn record_count(bootstrap: &str, topic: &Topic) -> Result<u64, Failure> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     let mut count = 0;
     for partition in 0..topic.partitions {
-        let (low, high) = consumer.fetch_watermarks(topic.name, partition, ASK_WAIT)?;
+        let started = Instant::now();
+        let (low, high) = loop {
+            // A partition that was made just now may have no leader yet.
+            match consumer.fetch_watermarks(topic.name, partition, ASK_WAIT) {
+                Ok(offsets) => break offsets,
+                Err(error) if started.elapsed() > ASK_WAIT => return Err(error.into()),
+                Err(_) => std::thread::sleep(Duration::from_millis(100)),
+            }
+        };
         count += u64::try_from(high - low)?;
     }
     Ok(count)

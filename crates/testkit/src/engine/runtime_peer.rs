@@ -38,7 +38,8 @@ pub fn words(system: &str) -> Vec<String> {
         format!("-Xmx{HEAP_MIB}m"),
         "-XX:+UseG1GC".to_owned(),
         "-Djava.net.preferIPv4Stack=true".to_owned(),
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=error".to_owned(),
+        // Parallel Consumer logs its own end as errors.
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=off".to_owned(),
         "-cp".to_owned(),
         format!("{}:{jars}", classes.display()),
         "RuntimePeer".to_owned(),
