@@ -134,20 +134,32 @@ impl Aside {
         Ok(aside)
     }
 
-    /// Reads what was dealt with, and begins to read the letters from there on.
+    /// Reads what was dealt with. Nothing is fetched yet: librdkafka 2.12.1 may end the process with an assertion when
+    /// partitions that it has just been told to fetch are taken back at once.
     fn look(&mut self) -> Result<(), Fault> {
         let failed = |error| unreachable(&error, &self.topic);
         let mut kept = marks::read(&self.bootstrap, &self.properties, MARKS, &self.topic)?;
-        let mut start = TopicPartitionList::new();
         for partition in partitions(&self.consumer, &self.topic)? {
             let (low, high) =
                 self.consumer.fetch_watermarks(&self.topic, partition, ASK_WAIT).map_err(failed)?;
             let dealt = kept.remove(&partition).unwrap_or_default().fit(low, high);
-            start.add_partition_offset(&self.topic, partition, Offset::Offset(dealt.base)).map_err(failed)?;
             self.ends.insert(partition, high);
             self.dealt.insert(partition, dealt);
         }
-        self.consumer.assign(&start).map_err(failed)
+        Ok(())
+    }
+
+    /// Begins to fetch what was not dealt with; the next place to read of each partition.
+    fn begin(&self) -> Result<BTreeMap<i32, i64>, Fault> {
+        let failed = |error| unreachable(&error, &self.topic);
+        let mut start = TopicPartitionList::new();
+        for (partition, dealt) in &self.dealt {
+            start
+                .add_partition_offset(&self.topic, *partition, Offset::Offset(dealt.base))
+                .map_err(failed)?;
+        }
+        self.consumer.assign(&start).map_err(failed)?;
+        Ok(self.dealt.iter().map(|(partition, dealt)| (*partition, dealt.base)).collect())
     }
 
     /// Gives each letter that was not dealt with to `act`, up to the end as of the opening. Once.
@@ -158,8 +170,10 @@ impl Aside {
         &mut self,
         mut act: impl FnMut(&mut Self, Letter) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let mut next: BTreeMap<i32, i64> =
-            self.dealt.iter().map(|(place, dealt)| (*place, dealt.base)).collect();
+        if self.ends.iter().all(|(partition, end)| self.dealt[partition].base >= *end) {
+            return Ok(());
+        }
+        let mut next = self.begin()?;
         let mut last = Instant::now();
         while self.ends.iter().any(|(partition, end)| next[partition] < *end) {
             let letter = match self.consumer.poll(Duration::from_millis(100)) {

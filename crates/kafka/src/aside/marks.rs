@@ -106,6 +106,9 @@ pub(super) fn read(
         return Ok(BTreeMap::new());
     }
     let (low, high) = consumer.fetch_watermarks(marks, 0, ASK_WAIT).map_err(failed)?;
+    if low == high {
+        return Ok(BTreeMap::new());
+    }
     let mut start = TopicPartitionList::new();
     start.add_partition_offset(marks, 0, Offset::Offset(low)).map_err(failed)?;
     consumer.assign(&start).map_err(failed)?;
