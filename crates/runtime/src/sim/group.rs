@@ -152,10 +152,15 @@ impl State {
         self.deal();
     }
 
-    /// A fenced member hears of it, and joins again when it has nothing of the old left.
+    /// A fenced member may hear of it, when it looks next.
     pub(super) fn hear(&mut self, member: usize) {
+        self.members[member].is_to_hear = true;
+    }
+
+    /// It hears, and joins again when it has nothing of the old left.
+    pub(super) fn heard(&mut self, member: usize) {
         let one = &mut self.members[member];
-        if one.is_in_group || one.is_dead || one.is_closed {
+        if !std::mem::take(&mut one.is_to_hear) || one.is_in_group || one.is_closed {
             return;
         }
         let places: Vec<Place> = one.held.keys().map(|partition| place(*partition)).collect();

@@ -235,7 +235,10 @@ impl Site {
         for (partition, first, is_committed) in state.rest() {
             let undone = state.undone(partition);
             if !self.held_up(&undone) {
-                text.push(format!("partition {partition} goes no further than {first:?}"));
+                text.push(format!(
+                    "partition {partition} goes no further than {first:?}, {}",
+                    state.owners(partition)
+                ));
             } else if !is_committed {
                 text.push(format!("partition {partition} is done up to {first:?} and not committed"));
             }

@@ -55,6 +55,8 @@ pub(super) struct Member {
     thawed_at: Option<Instant>,
     pub(super) wake: Wake,
     events: VecDeque<Event>,
+    /// It is out of the group, and may hear of it.
+    pub(super) is_to_hear: bool,
     /// Given by the group, and not heard of before this time.
     pub(super) given: Vec<(usize, Instant)>,
     /// When, in which assignment, and what.
@@ -195,7 +197,7 @@ impl Member {
 
     /// Whether what it does now should be seen in its health.
     pub(super) fn is_awake_for(&self, span: Duration) -> bool {
-        let is_late = self.thawed_at.is_some_and(|at| at.elapsed() < span);
+        let is_late = self.thawed_at.max(self.frozen_until).is_some_and(|at| at.elapsed() < span);
         !self.is_dead && !self.is_closed && !self.is_stopping && !self.is_frozen() && !is_late
     }
 
@@ -251,10 +253,11 @@ impl State {
     pub(super) fn events(&mut self, member: usize, events: &mut Vec<Event>) {
         let now = Instant::now();
         let drain = Duration::from_millis(self.plan.drain_max_ms);
-        let one = &mut self.members[member];
-        if one.is_dead || one.is_frozen() {
+        if self.members[member].is_dead || self.members[member].is_frozen() {
             return;
         }
+        self.heard(member);
+        let one = &mut self.members[member];
         while let Some((due, ..)) = one.answers.front()
             && *due <= now
         {
@@ -413,7 +416,8 @@ impl State {
             partition.owner = None;
         }
         let has_nothing = self.members[member].held.is_empty();
-        if held.is_fenced && has_nothing {
+        // One that has not heard yet joins again when it does.
+        if held.is_lost && has_nothing {
             self.rejoin(member);
         }
         self.give_out();
@@ -443,6 +447,16 @@ impl State {
             (index, first, is_committed)
         };
         self.partitions.iter().enumerate().map(of_one).collect()
+    }
+
+    /// Whose a partition is, as the group sees it, and as its members do.
+    pub(super) fn owners(&self, partition: usize) -> String {
+        let (owner, target) = (self.partitions[partition].owner, self.partitions[partition].target);
+        let holders = self.members.iter().enumerate();
+        let holders = holders.filter_map(|(member, one)| Some((member, one.held.get(&partition)?)));
+        let holders: Vec<String> = holders.map(|(member, held)| format!("{member}: {held:?}")).collect();
+        let out: Vec<usize> = (0..self.members.len()).filter(|one| !self.members[*one].is_in_group).collect();
+        format!("owner {owner:?}, to be {target:?}, held by {holders:?}, out of the group {out:?}")
     }
 
     /// Records of a partition that are not done.
