@@ -14,6 +14,7 @@ const COMMAND_WAIT: Duration = Duration::from_secs(60);
 pub(crate) struct Browser {
     port: u16,
     session: String,
+    profile: String,
     _driver: Process,
 }
 
@@ -34,8 +35,8 @@ impl Browser {
         let mut driver =
             Process::start("chromedriver", "chromedriver", &words, &folder.join("chromedriver.log"));
         driver.wait_for("started successfully");
-        let mut browser = Self { port, session: String::new(), _driver: driver };
         let profile = format!("--user-data-dir={}", folder.join("profile").display());
+        let mut browser = Self { port, session: String::new(), profile: profile.clone(), _driver: driver };
         let flags = [
             "--headless",
             "--no-sandbox",
@@ -147,7 +148,22 @@ impl Drop for Browser {
                 &format!("DELETE {session} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
             );
         }
+        // It may outlive that answer, and chromedriver goes now.
+        for process in processes_with(&self.profile) {
+            let _ = std::process::Command::new("kill").args(["-9", &process]).status();
+        }
     }
+}
+
+/// Ids of the processes that have this argument.
+fn processes_with(argument: &str) -> Vec<String> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = all.filter_map(|entry| entry.file_name().into_string().ok());
+    let has_it = |id: &String| {
+        let words = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+    };
+    ids.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).filter(has_it).collect()
 }
 
 /// One request, one answer: as long as its head says, because chromedriver keeps the connection.
