@@ -6,6 +6,7 @@
 
 pub(crate) mod committed;
 pub(crate) mod consumer;
+pub(crate) mod messages;
 
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;

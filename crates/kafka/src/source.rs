@@ -5,7 +5,8 @@
 //! known, and nothing else waits for that. Commits are ours alone.
 
 use crate::ffi::committed::Committed;
-use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue, QueueError};
+use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
+use crate::ffi::messages::QueueError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};

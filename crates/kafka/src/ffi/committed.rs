@@ -1,6 +1,6 @@
 //! Reads a group's commits out of a list; the wrapper panics at metadata that is no text.
 
-use super::consumer::bytes_of;
+use super::messages::bytes_of;
 use rdkafka::TopicPartitionList;
 use rdkafka_sys as sys;
 use std::ffi::CStr;

@@ -1,21 +1,16 @@
 //! A partition's own queue, read in batches without waiting, and the queue of commits' answers; both ring a bell when
 //! they become non-empty.
-//!
-//! A message of librdkafka is a view into a whole fetch response. It is copied out into an arena of the batch at once,
-//! so that one unfinished record pins one batch and not 50 MiB.
 
-use bytes::Bytes;
+use super::messages::{Messages, QueueError};
 use rdkafka::TopicPartitionList;
 use rdkafka_sys as sys;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr;
-use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use sys::rd_kafka_resp_err_t as Code;
-use weir_runtime::budget::{Budget, Taken};
-use weir_runtime::record::{Header, Place, Record};
+use weir_runtime::budget::Budget;
+use weir_runtime::record::{Place, Record};
 use weir_runtime::wake::Wake;
 
 /// What the callback of a queue touches. Its address does not change while the queue lives.
@@ -38,12 +33,6 @@ pub(crate) struct PartitionQueue {
 
 // SAFETY: librdkafka's queues may be used from any thread; the bell is made of atomics.
 unsafe impl Send for PartitionQueue {}
-
-/// What reading a queue met beside records.
-pub(crate) struct QueueError {
-    pub(crate) code: Code,
-    pub(crate) text: String,
-}
 
 pub(super) unsafe extern "C" fn ring(_: *mut sys::rd_kafka_t, bell: *mut c_void) {
     // SAFETY: `bell` is the queue's own, which lives until the callback is taken off under the queue's lock.
@@ -97,8 +86,9 @@ impl PartitionQueue {
         if got == wanted {
             self.bell.is_ready.store(true, Ordering::Release);
         }
-        let batch = Messages(&messages[..got]);
-        copy_out(&batch, place, budget, records, errors);
+        // SAFETY: they came from `rd_kafka_consume_batch_queue` just now, and nobody else has them.
+        let batch = unsafe { Messages::new(&messages[..got]) };
+        batch.copy_out(place, budget, records, errors);
     }
 }
 
@@ -110,132 +100,6 @@ impl Drop for PartitionQueue {
             sys::rd_kafka_queue_destroy(self.queue);
         }
     }
-}
-
-/// Messages that are ours to give back.
-struct Messages<'a>(&'a [*mut sys::rd_kafka_message_t]);
-
-impl Drop for Messages<'_> {
-    fn drop(&mut self) {
-        for message in self.0 {
-            // SAFETY: each came from `rd_kafka_consume_batch_queue` and is given back once.
-            unsafe { sys::rd_kafka_message_destroy(*message) };
-        }
-    }
-}
-
-/// All bytes of a batch, counted to the budget until its last record is gone.
-struct Arena {
-    bytes: Vec<u8>,
-    _taken: Taken,
-}
-
-impl AsRef<[u8]> for Arena {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-/// SAFETY (caller): pointer and length are of one live allocation, or the pointer is null.
-pub(super) unsafe fn bytes_of<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {
-    // SAFETY: by the caller's promise.
-    (!pointer.is_null()).then(|| unsafe { slice::from_raw_parts(pointer.cast(), len) })
-}
-
-/// A header as librdkafka has it.
-type RawHeader<'a> = (&'a str, Option<&'a [u8]>);
-
-/// The headers of a live message.
-///
-/// SAFETY (caller): `message` is alive for `'a`.
-unsafe fn headers_of<'a>(message: *mut sys::rd_kafka_message_t) -> Vec<RawHeader<'a>> {
-    let mut list = ptr::null_mut();
-    let mut headers = Vec::new();
-    // SAFETY: the list is the message's; names are NUL-terminated and values have the length that is told.
-    unsafe {
-        if sys::rd_kafka_message_headers(message, &raw mut list) != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return headers;
-        }
-        for index in 0.. {
-            let (mut name, mut value, mut len) = (ptr::null::<c_char>(), ptr::null::<c_void>(), 0);
-            let code = sys::rd_kafka_header_get_all(list, index, &raw mut name, &raw mut value, &raw mut len);
-            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                break;
-            }
-            // A name that is not UTF-8 is against the protocol; such a header is nothing that a service could ask for.
-            if let Ok(name) = CStr::from_ptr(name).to_str() {
-                headers.push((name, bytes_of(value, len)));
-            }
-        }
-    }
-    headers
-}
-
-fn copy_out(
-    batch: &Messages<'_>,
-    place: &Place,
-    budget: &Budget,
-    records: &mut Vec<Record>,
-    errors: &mut Vec<QueueError>,
-) {
-    let mut raw = Vec::with_capacity(batch.0.len());
-    let mut byte_count = 0;
-    for message in batch.0 {
-        // SAFETY: the messages live as long as `batch`; key and payload belong to them.
-        unsafe {
-            let this = &**message;
-            if this.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                if this.err != Code::RD_KAFKA_RESP_ERR__PARTITION_EOF {
-                    let text = bytes_of(this.payload, this.len).unwrap_or_default();
-                    errors.push(QueueError {
-                        code: this.err,
-                        text: String::from_utf8_lossy(text).into_owned(),
-                    });
-                }
-                continue;
-            }
-            let (key, value) = (bytes_of(this.key, this.key_len), bytes_of(this.payload, this.len));
-            let headers = headers_of(*message);
-            let header_bytes: usize = headers.iter().map(|(_, value)| value.map_or(0, <[u8]>::len)).sum();
-            byte_count += key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len) + header_bytes;
-            let mut kind = sys::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-            let timestamp_ms = sys::rd_kafka_message_timestamp(*message, &raw mut kind);
-            raw.push((this.offset, timestamp_ms, key, value, headers));
-        }
-    }
-    let mut bytes = Vec::with_capacity(byte_count);
-    for (_, _, key, value, headers) in &raw {
-        let values = headers.iter().map(|(_, value)| value);
-        for part in [key, value].into_iter().chain(values).flatten() {
-            bytes.extend_from_slice(part);
-        }
-    }
-    let arena = Bytes::from_owner(Arena { bytes, _taken: budget.take_at_once(byte_count) });
-    let mut at = 0;
-    // In the order in which they were copied.
-    let mut next = |part: Option<&[u8]>| {
-        part.map(|part| {
-            let start = at;
-            at += part.len();
-            arena.slice(start..at)
-        })
-    };
-    records.extend(raw.into_iter().map(|(offset, timestamp_ms, key, value, headers)| {
-        let (key, value) = (next(key), next(value));
-        let headers =
-            headers.into_iter().map(|(name, value)| Header { name: name.into(), value: next(value) });
-        let headers: Vec<Header> = headers.collect();
-        Record {
-            topic: Arc::clone(&place.topic),
-            partition: place.partition,
-            offset,
-            timestamp_ms,
-            key,
-            value,
-            headers: (!headers.is_empty()).then(|| headers.into()),
-            attempt: 1,
-        }
-    }));
 }
 
 /// Where the answers to commits arrive. `rd_kafka_commit` alone answers only those who set a C callback
