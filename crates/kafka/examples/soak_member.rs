@@ -16,8 +16,8 @@ use weir_runtime::budget::Budget;
 use weir_runtime::consumer::Consumer;
 use weir_runtime::record::Record;
 
-/// Bytes in flight, and bytes fetched ahead; the soak's bound of memory is made of them.
-const BUDGET_BYTES: usize = 32 << 20;
+/// Bytes of records, fetched ahead and in flight; the soak's bound of memory is made of them.
+const BUDGET_BYTES: usize = 64 << 20;
 
 /// One record in so many takes a millisecond: others of its key come meanwhile.
 const SLOW_EVERY: i64 = 100;
@@ -94,7 +94,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = SourceConfig::new(bootstrap, group, &[topic]);
     // What was killed is missed soon.
     config.properties.insert("session.timeout.ms".to_owned(), "6000".to_owned());
-    config.prefetch_bytes = BUDGET_BYTES;
     config.partitions_expected = 8;
     let book = Arc::new(Book {
         folder: folder.into(),

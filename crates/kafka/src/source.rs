@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
+use weir_runtime::consumer::BUDGET_BYTES_DEFAULT;
 use weir_runtime::record::{Place, Record};
 use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use weir_runtime::wake::Wake;
@@ -89,8 +90,9 @@ pub struct SourceConfig {
     pub protocol: Protocol,
     /// A name that this member keeps over restarts (`group.instance.id`): a quick restart moves nothing.
     pub instance: Option<String>,
-    /// Bytes that librdkafka may fetch ahead, over all partitions.
-    pub prefetch_bytes: usize,
+    /// Bytes that librdkafka may fetch ahead, over all partitions. They are part of the consumer's budget; `None` is half
+    /// of it.
+    pub prefetch_bytes: Option<usize>,
     /// Partitions that one member may have: what is fetched ahead is shared among so many.
     pub partitions_expected: usize,
     /// Further settings of librdkafka.
@@ -109,8 +111,8 @@ impl SourceConfig {
             out_of_range: OutOfRange::Stop,
             protocol: Protocol::Cooperative,
             instance: None,
-            prefetch_bytes: 64 << 20,
-            partitions_expected: 32,
+            prefetch_bytes: None,
+            partitions_expected: 16,
             properties: BTreeMap::new(),
         }
     }
@@ -129,7 +131,8 @@ impl SourceConfig {
         if self.group.is_empty() {
             return Err(wrong("group", "without a group nothing can be committed; give it a name"));
         }
-        let per_partition = self.prefetch_bytes / self.partitions_expected.max(1);
+        let ahead = self.prefetch_bytes.unwrap_or(BUDGET_BYTES_DEFAULT / 2);
+        let per_partition = ahead / self.partitions_expected.max(1);
         let mut client = ClientConfig::new();
         // The default of a second stalls a reader that keeps up with its queue (librdkafka issue 3662).
         client.set("fetch.queue.backoff.ms", "5");
@@ -422,6 +425,18 @@ impl LogSource for KafkaSource {
 
     fn retention(&mut self) -> Option<Retention> {
         self.shortest_retention()
+    }
+
+    fn prefetch(&mut self, bytes_max: usize) -> Result<usize, Fault> {
+        let bytes = self.config.prefetch_bytes.unwrap_or(bytes_max);
+        if bytes > bytes_max {
+            let why = format!(
+                "{bytes} is more than half of the byte budget, which is {bytes_max}; make it less, or the budget larger"
+            );
+            return Err(wrong("prefetch_bytes", why));
+        }
+        self.config.prefetch_bytes = Some(bytes);
+        Ok(bytes)
     }
 
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {

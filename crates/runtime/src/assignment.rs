@@ -12,6 +12,8 @@ pub(crate) struct Trouble {
     pub(crate) attempt: u32,
     pub(crate) since: Instant,
     pub(crate) reason: String,
+    /// Given up, and held until a restart.
+    pub(crate) is_parked: bool,
 }
 
 /// One partition, from its assignment to its release.

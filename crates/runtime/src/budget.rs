@@ -18,7 +18,8 @@ pub struct Budget {
 #[derive(Debug)]
 struct Shared {
     units: Semaphore,
-    units_max: usize,
+    /// Units that may be used; less what is kept.
+    units_max: AtomicUsize,
     /// Units that are used beyond the bound: what comes back pays these first.
     owed: AtomicUsize,
     waiting: AtomicUsize,
@@ -31,6 +32,13 @@ struct Shared {
 pub struct Taken {
     shared: Arc<Shared>,
     part: Option<Arc<Tally>>,
+    units: usize,
+}
+
+/// Bytes that lower a budget's bound until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    shared: Arc<Shared>,
     units: usize,
 }
 
@@ -74,7 +82,7 @@ impl Budget {
         Self {
             shared: Arc::new(Shared {
                 units: Semaphore::new(units_max),
-                units_max,
+                units_max: AtomicUsize::new(units_max),
                 owed: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
                 parts: Mutex::new(Vec::new()),
@@ -93,8 +101,9 @@ impl Budget {
     /// What its parts may take now.
     pub(crate) fn shares(&self) -> Shares {
         let parts = self.shared.parts();
-        let share = self.shared.units_max / 2 / parts.len().max(1);
-        let pool = self.shared.units_max - share * parts.len();
+        let units_max = self.shared.units_max();
+        let share = units_max / 2 / parts.len().max(1);
+        let pool = units_max - share * parts.len();
         let used = self.used_units();
         let within: usize = parts.iter().map(|part| part.used.load(Ordering::Relaxed).min(share)).sum();
         Shares { share, pool_left: pool.saturating_sub(used.saturating_sub(within)) }
@@ -106,7 +115,7 @@ impl Budget {
     /// Never: the semaphore is not closed.
     pub async fn take(&self, bytes: usize) -> Taken {
         let shared = &self.shared;
-        let units = units_of(bytes).min(shared.units_max);
+        let units = units_of(bytes).min(shared.units_max());
         shared.waiting.fetch_add(1, Ordering::Relaxed);
         let waiting = Waiting(&shared.waiting);
         let count = u32::try_from(units).expect("the bound is below u32::MAX");
@@ -144,14 +153,26 @@ impl Budget {
     }
 
     fn used_units(&self) -> usize {
-        let free = self.shared.units.available_permits().min(self.shared.units_max);
-        self.shared.units_max - free + self.shared.owed.load(Ordering::Relaxed)
+        let units_max = self.shared.units_max();
+        let free = self.shared.units.available_permits().min(units_max);
+        units_max - free + self.shared.owed.load(Ordering::Relaxed)
     }
 
-    /// The bound in bytes.
+    /// The bound in bytes, less what is kept apart for fetching ahead.
     #[must_use]
     pub fn bytes_max(&self) -> usize {
-        self.shared.units_max * UNIT_BYTES
+        self.shared.units_max() * UNIT_BYTES
+    }
+
+    /// Keeps bytes apart for something else than records in flight: the bound is lower until the answer is dropped.
+    /// Never waits; what is not free is owed. Half of the bound is kept at most.
+    pub(crate) fn keep(&self, bytes: usize) -> Kept {
+        let shared = &self.shared;
+        let units = units_of(bytes).min(shared.units_max() / 2);
+        shared.units_max.fetch_sub(units, Ordering::AcqRel);
+        let owed = units - shared.take_free(units);
+        shared.owed.fetch_add(owed, Ordering::AcqRel);
+        Kept { shared: Arc::clone(shared), units }
     }
 
     /// How many callers wait for bytes now.
@@ -176,16 +197,7 @@ impl Taken {
             self.shared.give_back(self.units - units);
         } else {
             let more = units - self.units;
-            let now = more.min(self.shared.units.available_permits());
-            let count = u32::try_from(now).expect("the bound is below u32::MAX");
-            let owed = match self.shared.units.try_acquire_many(count) {
-                Ok(permit) => {
-                    permit.forget();
-                    more - now
-                }
-                // Somebody was faster.
-                Err(_) => more,
-            };
+            let owed = more - self.shared.take_free(more);
             self.shared.owed.fetch_add(owed, Ordering::AcqRel);
         }
         self.units = units;
@@ -197,6 +209,13 @@ impl Drop for Taken {
         if let Some(part) = &self.part {
             part.used.fetch_sub(self.units, Ordering::Relaxed);
         }
+        self.shared.give_back(self.units);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.shared.units_max.fetch_add(self.units, Ordering::AcqRel);
         self.shared.give_back(self.units);
     }
 }
@@ -246,6 +265,21 @@ impl Shares {
 impl Shared {
     fn parts(&self) -> MutexGuard<'_, Vec<Arc<Tally>>> {
         self.parts.lock().expect("no panic under this lock")
+    }
+
+    fn units_max(&self) -> usize {
+        self.units_max.load(Ordering::Acquire)
+    }
+
+    /// Takes what is free of so many units, without waiting; how many that were.
+    fn take_free(&self, units: usize) -> usize {
+        let now = units.min(self.units.available_permits());
+        let count = u32::try_from(now).expect("the bound is below u32::MAX");
+        // Somebody may be faster; then nothing is free.
+        self.units.try_acquire_many(count).map_or(0, |permit| {
+            permit.forget();
+            now
+        })
     }
 
     fn give_back(&self, units: usize) {
@@ -350,6 +384,23 @@ mod tests {
         second.settle(1024);
         drop((second, waiting.await.unwrap()));
         assert_eq!(budget.used_bytes(), 0);
+        assert_eq!(budget.shared.units.available_permits(), 10);
+    }
+
+    #[test]
+    fn what_is_kept_apart_lowers_the_bound_and_comes_back() {
+        const KIB: usize = 1024;
+        let budget = Budget::new(10 * KIB);
+        let (_part, taken) = (budget.part(), budget.take_at_once(7 * KIB));
+        let kept = budget.keep(4 * KIB);
+        assert_eq!((budget.bytes_max(), budget.used_bytes(), budget.is_spent()), (6 * KIB, 7 * KIB, true));
+        drop(taken);
+        assert_eq!((budget.bytes_max(), budget.used_bytes()), (6 * KIB, 0));
+        assert_eq!(budget.shares().left_bytes(0), 6 * KIB);
+        let more = budget.keep(100 * KIB);
+        assert_eq!(budget.bytes_max(), 3 * KIB, "half of what was left");
+        drop((kept, more));
+        assert_eq!((budget.bytes_max(), budget.used_bytes()), (10 * KIB, 0));
         assert_eq!(budget.shared.units.available_permits(), 10);
     }
 

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::admission::{self, Claim, Measures};
-use crate::budget::Budget;
+use crate::budget::{Budget, Kept};
 use crate::dead_letter::DeadLetters;
 use crate::ending::{self, Watch};
 use crate::flow::{Flow, Means};
@@ -36,7 +36,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weir_model::{Fault, FaultKind, limits};
 
-/// Bytes of records in flight, unless told otherwise.
+/// Bytes of records, fetched ahead and in flight, unless told otherwise.
 pub const BUDGET_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
 
 /// A consumer that has not started.
@@ -60,8 +60,8 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// A consumer of this source, with the defaults: as many shards as cores, 16,384 records a partition and 64 MiB in
-    /// flight, a commit a second, a second to drain, retries without end.
+    /// A consumer of this source, with the defaults: as many shards as cores, 16,384 records a partition in flight,
+    /// 64 MiB of records in all, a commit a second, a second to drain, retries without end.
     #[must_use]
     pub fn new(source: impl LogSource + 'static) -> Self {
         Self {
@@ -105,7 +105,8 @@ impl Consumer {
         self
     }
 
-    /// The budget that record bytes are counted to; several consumers may share one.
+    /// The budget for record bytes: half of it at most for what the source fetches ahead, the rest for what is in
+    /// flight. Several consumers may share one; then each source is told how much it may fetch ahead.
     #[must_use]
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = budget;
@@ -235,14 +236,20 @@ impl Consumer {
         Claim::new::<H>(&membership).map(Some)
     }
 
+    /// Keeps apart of the budget what the source fetches ahead.
+    fn keep_ahead(&mut self) -> Result<Kept, Fault> {
+        let bytes = self.source.prefetch(self.budget.bytes_max() / 2)?;
+        Ok(self.budget.keep(bytes))
+    }
+
     /// Joins the group and handles records from then on. Shards run on the caller's tokio runtime, or on one of the
     /// library's own when there is none. The poller has a thread of its own.
     ///
     /// # Errors
     /// When a setting is wrong, or the source cannot start.
-    pub async fn start<H: Handler>(self, handler: H) -> Result<Running, Fault> {
+    pub async fn start<H: Handler>(mut self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
-        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
+        let (claim, ahead, age_max) = (self.claim::<H>()?, self.keep_ahead()?, self.retry.age_max);
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -267,7 +274,7 @@ impl Consumer {
                 }
             };
             // The shards end with the poller, and the word comes last.
-            drop((poller, claim));
+            drop((poller, claim, ahead));
             let _ = ended.send(end);
         });
         let thread = thread.map_err(|error| {
@@ -287,9 +294,9 @@ impl Consumer {
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start_in_task<H: Handler>(self, handler: H) -> Result<Running, Fault> {
+    pub fn start_in_task<H: Handler>(mut self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
-        let (claim, age_max) = (self.claim::<H>()?, self.retry.age_max);
+        let (claim, ahead, age_max) = (self.claim::<H>()?, self.keep_ahead()?, self.retry.age_max);
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
         admission::open(poller.source(), wake.clone(), age_max)?;
         let (ended, is_ended) = oneshot::channel();
@@ -305,7 +312,7 @@ impl Consumer {
                     Turn::Ended(end) => break end,
                 }
             };
-            drop((poller, claim));
+            drop((poller, claim, ahead));
             let _ = ended.send(end);
         }));
         Ok(running)

@@ -27,6 +27,8 @@ pub struct PartitionHealth {
     pub head_for: Duration,
     /// How many attempts at it have failed.
     pub head_attempts_failed: u32,
+    /// Whether it is given up and held, with its key and the partition's commit, until a restart.
+    pub head_is_parked: bool,
     /// The hash of its key, which is the number of its lane.
     pub head_lane: Option<u64>,
     /// Why its last attempt failed.
@@ -35,6 +37,8 @@ pub struct PartitionHealth {
     pub pending: usize,
     /// Records that may be pending.
     pub window_records: usize,
+    /// How long the commit on its way has had no answer, when there is one.
+    pub commit_unanswered_for: Option<Duration>,
     /// Bytes of the last commit's metadata: what is done past the head.
     pub map_bytes: usize,
     /// The newest record that came.
@@ -60,8 +64,9 @@ pub struct PartitionHealth {
 }
 
 impl Health {
-    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, those whose head has
-    /// been the same for so long, and those that something has kept from taking records for so long. One sentence each.
+    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, those whose head is
+    /// parked or has been the same for so long, those that something has kept from taking records for so long, and
+    /// those whose commit has had no answer for so long. One sentence each.
     #[must_use]
     pub fn complaints(&self, head_for_max: Duration) -> Vec<String> {
         let ended = self.ended.iter().map(|reason| format!("the consumer has ended: {reason}"));
@@ -93,12 +98,24 @@ impl PartitionHealth {
             return Some(format!("{place} is stopped: {fault}"));
         }
         let is_held = self.intake.is_held() && self.intake_for >= head_for_max;
-        let Some(head) = self.head.filter(|_| self.head_for >= head_for_max) else {
-            let text =
-                || format!("{place} has taken nothing for {} s: {}", self.intake_for.as_secs(), self.intake);
-            return is_held.then(text);
+        let is_stuck = self.head_is_parked || self.head_for >= head_for_max;
+        let Some(head) = self.head.filter(|_| is_stuck) else {
+            if is_held {
+                let seconds = self.intake_for.as_secs();
+                return Some(format!("{place} has taken nothing for {seconds} s: {}", self.intake));
+            }
+            let unanswered = self.commit_unanswered_for.filter(|unanswered| *unanswered >= head_for_max)?;
+            let seconds = unanswered.as_secs();
+            return Some(format!(
+                "{place} has had no answer to its commit for {seconds} s: what is done since then would come again"
+            ));
         };
-        let mut text = format!("{place} has waited for offset {head} for {} s", self.head_for.as_secs());
+        let seconds = self.head_for.as_secs();
+        let mut text = if self.head_is_parked {
+            format!("{place} is held by offset {head}, which is parked until a restart, for {seconds} s")
+        } else {
+            format!("{place} has waited for offset {head} for {seconds} s")
+        };
         if is_held {
             let _ = write!(text, " and takes nothing because {}", self.intake);
         }
@@ -134,7 +151,8 @@ impl fmt::Display for PartitionHealth {
             write!(out, ", {} failing", self.failing)?;
         }
         if let Some(head) = self.head {
-            let mut text = format!("; offset {head} is the oldest for {} s", self.head_for.as_secs());
+            let parked = if self.head_is_parked { ", parked" } else { "" };
+            let mut text = format!("; offset {head} is the oldest{parked} for {} s", self.head_for.as_secs());
             self.describe_head(&mut text);
             out.write_str(&text)?;
         }

@@ -193,6 +193,7 @@ impl Partition {
             head,
             head_for: self.head.map(|(_, since)| now - since).unwrap_or_default(),
             head_attempts_failed: trouble.as_ref().map_or(0, |trouble| trouble.attempt),
+            head_is_parked: trouble.as_ref().is_some_and(|trouble| trouble.is_parked),
             head_lane: head
                 .and(self.lanes.front())
                 .filter(|(number, _)| *number == head_number)
@@ -200,6 +201,7 @@ impl Partition {
             head_reason: trouble.map(|trouble| trouble.reason),
             pending,
             window_records: pending + self.window.free(),
+            commit_unanswered_for: self.sent.as_ref().map(|_| now.saturating_duration_since(self.sent_at)),
             map_bytes: self.acked.as_ref().map_or(0, |(_, map)| map.len()),
             newest: (self.started > 0).then(|| self.next - 1),
             received: self.started,

@@ -295,7 +295,8 @@ impl Line {
             "records over their quota are not written aside yet; they stay pending"
         );
         for work in &batch.works {
-            let trouble = Trouble { attempt: self.tries, since: self.since, reason: reason.clone() };
+            let trouble =
+                Trouble { attempt: self.tries, since: self.since, reason: reason.clone(), is_parked: false };
             self.shared.trouble(work.record.offset, trouble);
         }
         let wait = RetryPolicy::default().wait(self.tries, chance);

@@ -540,7 +540,7 @@ where
             let to_dead_letters = self.terms.retry.exhausted == Exhausted::DeadLetter;
             return Some(self.give_up(assignment, task, reason, to_dead_letters));
         }
-        self.note(assignment, &task, now, &reason);
+        self.note(assignment, &task, now, &reason, false);
         let wait = wait.unwrap_or_else(|| self.terms.retry.wait(attempt, &mut self.chance)).max(WAIT_MIN);
         self.stopwatch.took(Stage::RetryWait, wait);
         if let Some(topic) = self.terms.retry_topic.as_ref().filter(|topic| topic.writes()) {
@@ -613,7 +613,8 @@ where
     ) -> Head {
         let now = Instant::now();
         task.since.get_or_insert(now);
-        self.note(assignment, &task, now, &reason);
+        let is_parked = !to_dead_letters && self.terms.retry.exhausted != Exhausted::Stop;
+        self.note(assignment, &task, now, &reason, is_parked);
         if to_dead_letters {
             task.errand = Some((Errand::Bury(reason), 0));
             // At once, by the timer: the lane's head is written like any other attempt.
@@ -645,7 +646,7 @@ where
         };
         let reason = format!("{what} is not written: {}", fault.chain());
         tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
-        self.note(assignment, &task, now, &reason);
+        self.note(assignment, &task, now, &reason, false);
         let tries = task.errand.as_mut().map_or(1, |(_, tries)| {
             *tries = tries.saturating_add(1);
             *tries
@@ -654,7 +655,7 @@ where
         self.wait(task, deadline::after(now, wait))
     }
 
-    fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str) {
+    fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str, is_parked: bool) {
         #[cfg(test)]
         if mutant::is(Mutant::SaysNothing) {
             return;
@@ -665,6 +666,7 @@ where
                 attempt: record.attempt,
                 since: task.since.unwrap_or(now),
                 reason: reason.to_owned(),
+                is_parked,
             };
             local.shared.trouble(record.offset, trouble);
         }

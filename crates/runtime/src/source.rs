@@ -88,6 +88,15 @@ pub trait LogSource: Send {
         None
     }
 
+    /// The bytes that it will fetch ahead of what is asked for: `bytes_max` at most, and that is half of the consumer's
+    /// budget. They are kept apart of the budget. Asked for once, before [`LogSource::start`].
+    ///
+    /// # Errors
+    /// When its settings want more.
+    fn prefetch(&mut self, _bytes_max: usize) -> Result<usize, Fault> {
+        Ok(0)
+    }
+
     /// Joins the group. `wake` is woken whenever there is an event, or a queue of a partition becomes non-empty. May
     /// wait for the brokers.
     ///

@@ -18,6 +18,22 @@ fn until<T>(source: &mut KafkaSource, mut pick: impl FnMut(&Event) -> Option<T>)
 }
 
 #[test]
+fn what_is_fetched_ahead_is_half_of_the_budget_at_most() {
+    let mut source = KafkaSource::new(SourceConfig::new("localhost:9", "g", &["t"]));
+    assert_eq!(source.prefetch(32 << 20).unwrap(), 32 << 20);
+    let client = source.config.client().unwrap();
+    assert_eq!(client.get("queued.max.messages.kbytes"), Some("2048"), "among 16 partitions");
+    let config = SourceConfig { prefetch_bytes: Some(10), ..SourceConfig::new("localhost:9", "g", &["t"]) };
+    assert_eq!(KafkaSource::new(config.clone()).prefetch(10).unwrap(), 10);
+    let fault = KafkaSource::new(config).prefetch(9).unwrap_err();
+    assert!(
+        fault.chain().contains("prefetch_bytes: 10 is more than half of the byte budget, which is 9"),
+        "{}",
+        fault.chain()
+    );
+}
+
+#[test]
 fn a_commits_late_answer_says_nothing_about_a_new_assignment_of_its_partition() {
     let log = EmbeddedLog::start(1).unwrap();
     log.create_topic(&TopicName::new("t").unwrap(), 2, 1).unwrap();

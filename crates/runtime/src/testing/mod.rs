@@ -40,6 +40,8 @@ pub enum CommitFault {
     Refused,
     /// It is done, and the answer is a fault all the same.
     AnswerLost,
+    /// It is done, and no answer ever comes. Who waits for it is told that it took too long.
+    NoAnswer,
 }
 
 #[derive(Default)]
@@ -422,12 +424,13 @@ impl LogSource for MemorySource {
 
     fn commit(&mut self, commits: &[Commit]) {
         let mut state = self.log.state();
+        let is_answered = state.commit_faults.front() != Some(&CommitFault::NoAnswer);
         let places = commits.iter().map(|commit| commit.place.clone()).collect();
         let event = match state.commit(self.member, commits) {
             Ok(()) => Event::Committed(places),
             Err(fault) => Event::CommitFailed(places, fault),
         };
-        if let Some(member) = state.members.get_mut(&self.member) {
+        if let Some(member) = state.members.get_mut(&self.member).filter(|_| is_answered) {
             member.events.push(event);
         }
     }

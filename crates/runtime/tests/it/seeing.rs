@@ -13,7 +13,7 @@ use weir_runtime::flow::Flow;
 use weir_runtime::intake::Intake;
 use weir_runtime::outcome::Outcome;
 use weir_runtime::record::{Place, Record};
-use weir_runtime::testing::{AppendFault, MemoryLog};
+use weir_runtime::testing::{AppendFault, CommitFault, MemoryLog};
 
 /// The metrics of a consumer, as a scrape sees them: the value of each name with its labels.
 pub(crate) fn scrape(registry: &Registry) -> BTreeMap<String, f64> {
@@ -283,6 +283,22 @@ async fn a_partition_whose_records_fill_the_byte_budget_says_so() {
         "{complaints:?}"
     );
     running.stop(Duration::ZERO).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_gets_no_answer_is_complained_of() {
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, 100, 100);
+    log.fail_commit(CommitFault::NoAnswer);
+    let running =
+        Consumer::new(log.source("g", &["t"])).start_in_task(|_: Record| async { Outcome::Done }).unwrap();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    let complaints = |seconds| running.health().complaints(Duration::from_secs(seconds));
+    assert_eq!(complaints(60), Vec::<String>::new());
+    let complaint = complaints(30).concat();
+    assert!(complaint.starts_with("t/0 has had no answer to its commit for 3"), "{complaint}");
+    running.stop(Duration::ZERO).await.unwrap();
+    assert_eq!(log.committed("g", "t", 0).unwrap().0, 100);
 }
 
 #[tokio::test(start_paused = true)]

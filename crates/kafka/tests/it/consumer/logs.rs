@@ -214,7 +214,7 @@ mod real {
         }
         producer.flush(Duration::from_secs(60)).unwrap();
         let mut config = SourceConfig::new(&kafka.bootstrap(), "g", &["cut"]);
-        config.prefetch_bytes = 0;
+        config.prefetch_bytes = Some(0);
         config.properties.insert("fetch.message.max.bytes".to_owned(), "65536".to_owned());
         let (open, is_open) = tokio::sync::watch::channel(false);
         let judge = Judge::default();

@@ -29,7 +29,7 @@ mod real {
     /// not what is tested.
     const AHEAD_MAX: i64 = 200_000;
 
-    /// What one member may have in memory: 32 MiB in flight and 32 MiB fetched ahead (`soak_member`), 64 MiB beside.
+    /// What one member may have in memory: a budget of 64 MiB (`soak_member`), and 64 MiB beside.
     const RSS_MIB_MAX: u64 = 128;
 
     /// How much more the member that is never killed may have in the second half than it had in the first. Of the ten
