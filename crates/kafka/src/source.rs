@@ -141,6 +141,11 @@ impl SourceConfig {
             per_partition.clamp(256 << 10, 8 << 20).div_euclid(1024).to_string(),
         );
         client.set("fetch.wait.max.ms", "100");
+        if self.protocol != Protocol::Consumer {
+            // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
+            // broker say how often.
+            client.set("heartbeat.interval.ms", "1000");
+        }
         for (key, value) in &self.properties {
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
                 return Err(wrong(format!("properties.\"{key}\""), *why));

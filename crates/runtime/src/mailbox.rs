@@ -8,6 +8,7 @@ use crate::record::Record;
 use crate::stopwatch::Moment;
 use crate::window::Slot;
 use futures::task::AtomicWaker;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -40,18 +41,18 @@ pub(crate) enum Message {
 
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    messages: Mutex<Vec<Message>>,
+    messages: Mutex<VecDeque<Message>>,
     waker: AtomicWaker,
 }
 
 impl Mailbox {
     pub(crate) fn push(&self, message: Message) {
-        self.messages.lock().expect("no panic under this lock").push(message);
+        self.messages.lock().expect("no panic under this lock").push_back(message);
         self.waker.wake();
     }
 
     /// Takes all there is into `messages`, which is empty; the waker is woken for what comes later.
-    pub(crate) fn take(&self, messages: &mut Vec<Message>, waker: &Waker) {
+    pub(crate) fn take(&self, messages: &mut VecDeque<Message>, waker: &Waker) {
         self.waker.register(waker);
         std::mem::swap(&mut *self.messages.lock().expect("no panic under this lock"), messages);
     }

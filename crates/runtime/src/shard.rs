@@ -36,6 +36,13 @@ use weir_model::{Fault, FaultKind};
 /// Attempts that end in one turn before other tasks of the thread get theirs.
 const ENDS_PER_TURN_MAX: usize = 1024;
 
+/// How long records are begun in one turn. A thread of tokio looks at timers and sockets after 61 turns: handlers that
+/// compute without an `.await` must not make that seconds.
+const BEGIN_TIME_MAX: Duration = Duration::from_micros(500);
+
+/// Records that are begun between two looks at the clock.
+const BEGUN_PER_LOOK: usize = 16;
+
 /// What all shards of a consumer are given.
 pub(crate) struct Terms {
     pub(crate) retry: RetryPolicy,
@@ -96,6 +103,19 @@ pub(crate) struct Runs {
     pub(crate) make: Box<dyn Fn(Vec<Record>) -> RunJob + Send>,
 }
 
+/// What is left of a batch.
+type Rest = (u64, std::vec::IntoIter<Work>);
+
+/// What reading the mailbox came to.
+#[derive(PartialEq, Eq)]
+enum Mail {
+    Read,
+    /// There is more than fits into a turn.
+    More,
+    /// The poller has said that it is the end.
+    End,
+}
+
 struct Local {
     shared: Arc<Assignment>,
     running_count: usize,
@@ -117,7 +137,11 @@ pub(crate) struct Shard<M, F> {
     chance: Chance,
     counts: Counts,
     stopwatch: Stopwatch,
-    messages: Vec<Message>,
+    /// What is not read yet of the messages, and before it of their first batch.
+    messages: VecDeque<Message>,
+    rest: Option<Rest>,
+    /// When no more records are begun in this turn.
+    begin_until: Instant,
     spare: Option<step::Room<F>>,
     /// Of keys with a quota.
     accounts: Option<Accounts>,
@@ -153,7 +177,9 @@ where
             chance: Chance::new(seed),
             counts: Counts::default(),
             stopwatch,
-            messages: Vec::new(),
+            messages: VecDeque::new(),
+            rest: None,
+            begin_until: Instant::now(),
             spare: None,
             accounts: None,
             aside: Lines::default(),
@@ -172,8 +198,10 @@ where
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut ends_left = ENDS_PER_TURN_MAX;
         self.stopwatch.begin_turn();
+        self.begin_until = Instant::now() + BEGIN_TIME_MAX;
         let polled = loop {
-            if self.read_mail(context) {
+            let mail = self.read_mail(context);
+            if mail == Mail::End {
                 break Poll::Ready(());
             }
             self.fire_timers(context);
@@ -187,7 +215,7 @@ where
                     break;
                 }
             }
-            if ends_left == 0 {
+            if ends_left == 0 || mail == Mail::More {
                 context.waker().wake_by_ref();
                 break Poll::Pending;
             }
@@ -205,40 +233,62 @@ where
         polled
     }
 
-    /// Does what the poller says; true at the end.
-    fn read_mail(&mut self, context: &mut Context<'_>) -> bool {
-        let mut messages = std::mem::take(&mut self.messages);
-        self.mailbox.take(&mut messages, context.waker());
-        for message in messages.drain(..) {
-            match message {
-                Message::Begin(shared) => {
+    /// Does what the poller says, as far as that fits into a turn.
+    fn read_mail(&mut self, context: &mut Context<'_>) -> Mail {
+        // The mailbox is looked at last in any case: only then does it wake this shard for what comes later.
+        let mut is_taken = false;
+        loop {
+            if let Some(batch) = self.rest.take() {
+                self.rest = self.read_batch(batch, context);
+                if self.rest.is_some() {
+                    return Mail::More;
+                }
+            }
+            match self.messages.pop_front() {
+                None if is_taken => return Mail::Read,
+                None => {
+                    self.mailbox.take(&mut self.messages, context.waker());
+                    is_taken = true;
+                }
+                Some(Message::Begin(shared)) => {
                     let local = Local { shared, running_count: 0, is_revoked: false, outlet: None };
                     self.assignments.insert(local.shared.id, local);
                 }
-                Message::Batch { assignment, works } if self.is_plain() => {
-                    for work in works {
-                        self.arrive(assignment, work, context);
-                    }
+                Some(Message::Batch { assignment, works }) => {
+                    self.rest = Some((assignment, works.into_iter()))
                 }
-                Message::Batch { assignment, works } => {
-                    if let Some(accounts) = &mut self.accounts {
-                        accounts.tick(Instant::now());
-                    }
-                    for work in works {
-                        self.arrive_by_the_rules(assignment, work, context);
-                    }
-                    for number in std::mem::take(&mut self.fresh) {
-                        self.go_on(assignment, number, None, context);
-                    }
-                }
-                Message::Revoke(id) => self.revoke(id),
-                Message::Cancel(id) => self.cancel(id),
-                Message::Quota(quota) => self.set_quota(quota),
-                Message::Close => return true,
+                Some(Message::Revoke(id)) => self.revoke(id),
+                Some(Message::Cancel(id)) => self.cancel(id),
+                Some(Message::Quota(quota)) => self.set_quota(quota),
+                Some(Message::Close) => return Mail::End,
             }
         }
-        self.messages = messages;
-        false
+    }
+
+    /// Begins records of a batch until the turn's time is over; what is left of it then.
+    fn read_batch(&mut self, (assignment, mut works): Rest, context: &mut Context<'_>) -> Option<Rest> {
+        let is_plain = self.is_plain();
+        if let Some(accounts) = &mut self.accounts {
+            accounts.tick(Instant::now());
+        }
+        loop {
+            if is_plain {
+                for work in works.by_ref().take(BEGUN_PER_LOOK) {
+                    self.arrive(assignment, work, context);
+                }
+            } else {
+                for work in works.by_ref().take(BEGUN_PER_LOOK) {
+                    self.arrive_by_the_rules(assignment, work, context);
+                }
+            }
+            if works.len() == 0 || Instant::now() >= self.begin_until {
+                break;
+            }
+        }
+        for number in std::mem::take(&mut self.fresh) {
+            self.go_on(assignment, number, None, context);
+        }
+        (works.len() > 0).then_some((assignment, works))
     }
 
     fn arrive(&mut self, assignment: u64, work: Work, context: &mut Context<'_>) {

@@ -6,24 +6,33 @@ use crate::weir_side::{Failure, STOP_MAX, Scraper, consumer};
 use hdrhistogram::Histogram;
 use std::io::BufRead as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use weir_runtime::consumer::{Consumer, Running};
 use weir_runtime::record::Record;
 
-/// Latencies since records were due, us: of the hot key, of all others.
-struct Latencies([Mutex<Histogram<u64>>; 2]);
+/// Latencies since records were due, us: of the hot key, of all others; and what the handler itself took.
+struct Latencies([Mutex<Histogram<u64>>; 3]);
 
 impl Latencies {
     fn new() -> Result<Self, Failure> {
         let empty = || Histogram::new_with_bounds(1, 600_000_000, 3).map(Mutex::new);
-        Ok(Self([empty()?, empty()?]))
+        Ok(Self([empty()?, empty()?, empty()?]))
+    }
+
+    fn at(&self, index: usize) -> std::sync::MutexGuard<'_, Histogram<u64>> {
+        self.0[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn of(&self, is_hot: bool) -> std::sync::MutexGuard<'_, Histogram<u64>> {
-        self.0[usize::from(!is_hot)].lock().unwrap_or_else(PoisonError::into_inner)
+        self.at(usize::from(!is_hot))
     }
 
-    fn record(&self, record: &Record) {
+    fn forget(&self) {
+        (0..self.0.len()).for_each(|index| self.at(index).reset());
+    }
+
+    fn record(&self, record: &Record, began: Instant) {
+        self.at(2).saturating_record((began.elapsed().as_micros() as u64).max(1));
         let due =
             record.value.as_deref().and_then(|value| value.first_chunk()).map(|due| u64::from_le_bytes(*due));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
@@ -45,7 +54,8 @@ impl Latencies {
                 ms(all.max())
             )
         };
-        format!("{} {}", one("", false), one("hot_", true))
+        let handler_us = self.at(2).value_at_quantile(0.99);
+        format!("{} {} handler_p99 {}", one("", false), one("hot_", true), handler_us as f64 / 1000.0)
     }
 }
 
@@ -66,10 +76,11 @@ async fn start(consumer: Consumer, shared: &Arc<Shared>) -> Result<Running, Fail
                 std::future::pending::<()>().await;
             }
             shared.checker.begun(&record);
+            let began = Instant::now();
             if !shared.each.is_zero() {
                 tokio::time::sleep(shared.each).await;
             }
-            shared.latencies.record(&record);
+            shared.latencies.record(&record, began);
             shared.checker.done(&record);
         }
     };
@@ -150,8 +161,7 @@ pub(crate) async fn run(setting: Setting) -> Result<(), Failure> {
             "counts" => println!("done {}", done(&second)),
             "latencies" => println!("{}", shared.latencies.line()),
             "forget" => {
-                shared.latencies.of(true).reset();
-                shared.latencies.of(false).reset();
+                shared.latencies.forget();
                 shared.checker.forget_pauses();
                 println!("ok");
             }

@@ -2,7 +2,6 @@
 
 use crate::drain::{LANES, THREADS_IDLE, THREADS_WAITING};
 use crate::plan::{Cell, Plan};
-use crate::trouble::HANDLER;
 use crate::weir_side::Failure;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -210,8 +209,9 @@ fn verdicts(cell: &Cell, of: impl Fn(&str, &str) -> Option<f64>) -> Vec<String> 
             at_most("CPU as a multiple of the bare loop's", ratio, goal::TO_LOOP_1KIB);
         }
         "F-80" => {
-            let p99 = of("weir", "latency_ms_p99").map(|p99| p99 - HANDLER.as_secs_f64() * 1e3);
-            at_most("ms of p99 beyond the handler's own", p99, goal::P99_MS_MORE);
+            let own = of("weir", "handler_ms_p99");
+            let beyond = of("weir", "latency_ms_p99").zip(own).map(|(p99, own)| p99 - own);
+            at_most("ms of p99 beyond the handler's own", beyond, goal::P99_MS_MORE);
         }
         "H" | "K" => {
             at_most("order violations", of("weir", "order_violations"), 0.0);

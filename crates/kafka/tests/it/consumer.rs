@@ -9,6 +9,7 @@ use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
 use weir_testkit::engine::kafka::Kafka;
 
 mod brokers;
+mod coming;
 mod coordinator;
 mod elsewhere;
 mod kill;

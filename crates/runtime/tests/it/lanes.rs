@@ -2,6 +2,7 @@
 
 use crate::judge::{Judge, fill, until, verdict};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use weir_runtime::budget::Budget;
@@ -270,4 +271,40 @@ fn without_a_runtime_of_the_callers_the_library_brings_its_own() {
     let counts = block_on(running.stop(Duration::from_secs(5))).unwrap();
     assert_eq!(counts.done, 100);
     assert_eq!(verdict(&judge, &log, 2), Vec::<String>::new());
+}
+
+/// A thread of tokio looks at its timers after 61 turns of its tasks, so a shard's turn must be short.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn while_handlers_compute_the_timers_of_their_thread_go_on() {
+    const RECORDS: usize = 32_000;
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, RECORDS, RECORDS);
+    let ticks = Arc::new(AtomicU32::new(0));
+    tokio::spawn({
+        let ticks = Arc::clone(&ticks);
+        async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                ticks.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let running = Consumer::new(log.source("g", &["t"]))
+        .shards(1)
+        .start(async |_: Record| {
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_micros(50) {
+                std::hint::spin_loop();
+            }
+        })
+        .await
+        .unwrap();
+    let before = ticks.load(Ordering::Relaxed);
+    // This task has a thread of its own, which is asleep.
+    while running.counts().done < RECORDS as u64 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let ticks = ticks.load(Ordering::Relaxed) - before;
+    assert!(ticks >= 8, "{ticks} ticks of a millisecond in 1.6 s of computing");
+    running.stop(Duration::from_secs(5)).await.unwrap();
 }
