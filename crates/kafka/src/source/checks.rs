@@ -23,6 +23,9 @@ pub(super) fn wrong(field: impl Into<String>, why: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka source", field).caused_by(why.into())
 }
 
+/// How long a topic that is not there is looked for.
+const NEW_TOPIC_WAIT: Duration = Duration::from_secs(2);
+
 /// What librdkafka says to a setting.
 pub(super) fn refused(error: KafkaError, bootstrap: &str) -> Fault {
     match error {
@@ -41,16 +44,28 @@ pub(super) fn topics<C: ConsumerContext>(
 ) -> Result<Option<Place>, Fault> {
     let mut any = None;
     for topic in topics {
-        let metadata = consumer
-            .fetch_metadata(Some(topic), ASK_WAIT)
-            .map_err(|error| crate::reader::unreachable(&error, topic))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { continue };
-        if let Some(code) = found.error() {
-            return Err(unreadable(code.into(), topic));
-        }
-        any = any.or_else(|| found.partitions().first().map(|first| Place::new(topic, first.id())));
+        let started = Instant::now();
+        let first = loop {
+            let metadata = consumer
+                .fetch_metadata(Some(topic), ASK_WAIT)
+                .map_err(|error| crate::reader::unreachable(&error, topic))?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            match found.and_then(|found| found.error()).map(RDKafkaErrorCode::from) {
+                // It may have been made just now: a broker hears of it after the controller.
+                Some(code) if is_missing(code) && started.elapsed() < NEW_TOPIC_WAIT => {
+                    std::thread::sleep(NEW_TOPIC_WAIT / 10);
+                }
+                Some(code) => return Err(unreadable(code, topic)),
+                None => break found.and_then(|found| found.partitions().first().map(|first| first.id())),
+            }
+        };
+        any = any.or_else(|| first.map(|partition| Place::new(topic, partition)));
     }
     Ok(any)
+}
+
+const fn is_missing(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
 fn unreadable(code: RDKafkaErrorCode, topic: &str) -> Fault {
