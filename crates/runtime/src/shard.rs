@@ -81,13 +81,14 @@ impl Task {
     }
 }
 
+/// A task in it is boxed: lanes are many, and most of them have one among the running.
 enum Head {
     /// An attempt, or the writing of a dead letter, is among the running.
     Running,
     /// On the timer of this number.
-    Waiting(u64, Task),
+    Waiting(u64, Box<Task>),
     /// Given up, and held.
-    Parked(#[expect(dead_code, reason = "holds the record's slot, so that it stays pending")] Task),
+    Parked(#[expect(dead_code, reason = "holds the record's slot, so that it stays pending")] Box<Task>),
 }
 
 /// What a lane holds; a lane with nothing is not there.
@@ -645,12 +646,12 @@ where
         self.timer_last += 1;
         #[cfg(test)]
         if mutant::is(Mutant::ForgetsATimer) && task.work.record.attempt == 3 {
-            return Head::Waiting(self.timer_last, task);
+            return Head::Waiting(self.timer_last, Box::new(task));
         }
         #[cfg(test)]
         let until = if mutant::is(Mutant::ComesEarly) { Instant::now() } else { until };
         self.timers.push(Reverse((until, self.timer_last, task.work.lane)));
-        Head::Waiting(self.timer_last, task)
+        Head::Waiting(self.timer_last, Box::new(task))
     }
 
     /// No further attempt: dead letter, park or stop.
@@ -682,7 +683,7 @@ where
             tracing::error!(place = %about, %reason, "a record is parked: its key and its commit wait for a restart");
         }
         self.counts.parked += 1;
-        Head::Parked(task)
+        Head::Parked(Box::new(task))
     }
 
     fn write_again(&mut self, assignment: u64, mut task: Task, fault: &Fault) -> Head {
@@ -741,7 +742,7 @@ where
             };
             task.is_slowed = false;
             let assignment = lane.assignment;
-            let head = self.attempt(assignment, task, context);
+            let head = self.attempt(assignment, *task, context);
             self.go_on(assignment, number, head, context);
         }
     }
