@@ -3,7 +3,7 @@
 use crate::record::Place;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 /// A record that has failed and is not done yet.
@@ -21,6 +21,8 @@ pub(crate) struct Trouble {
 pub(crate) struct Assignment {
     pub(crate) id: u64,
     pub(crate) place: Place,
+    /// Revoked or lost: what has not begun yet does not begin any more.
+    is_leaving: AtomicBool,
     /// Shards that have nothing more of it, once it is revoked.
     quiet_count: AtomicUsize,
     /// By offset. Touched by failures only.
@@ -34,10 +36,20 @@ impl Assignment {
         Self {
             id,
             place,
+            is_leaving: AtomicBool::new(false),
             quiet_count: AtomicUsize::new(0),
             troubles: Mutex::new(BTreeMap::new()),
             failed: AtomicU64::new(0),
         }
+    }
+
+    /// Tells the shards before they come to the message that says so: records may stand in line before it.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
     /// A shard says that nothing of this assignment runs on it any more.

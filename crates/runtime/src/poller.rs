@@ -373,6 +373,7 @@ impl Poller {
                 ids.push(id);
                 if !partition.is_leaving {
                     partition.is_leaving = true;
+                    partition.assignment.leave();
                     self.shards.iter().for_each(|shard| shard.push(Message::Revoke(id)));
                 }
             }

@@ -273,6 +273,10 @@ where
             accounts.tick(Instant::now());
         }
         loop {
+            if self.assignments.get(&assignment).is_none_or(|local| local.shared.is_leaving()) {
+                works = Vec::new().into_iter();
+                break;
+            }
             if is_plain {
                 for work in works.by_ref().take(BEGUN_PER_LOOK) {
                     self.arrive(assignment, work, context);

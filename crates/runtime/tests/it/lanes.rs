@@ -273,6 +273,13 @@ fn without_a_runtime_of_the_callers_the_library_brings_its_own() {
     assert_eq!(verdict(&judge, &log, 2), Vec::<String>::new());
 }
 
+fn compute(time: Duration) {
+    let began = std::time::Instant::now();
+    while began.elapsed() < time {
+        std::hint::spin_loop();
+    }
+}
+
 /// A thread of tokio looks at its timers after 61 turns of its tasks, so a shard's turn must be short.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn while_handlers_compute_the_timers_of_their_thread_go_on() {
@@ -291,12 +298,7 @@ async fn while_handlers_compute_the_timers_of_their_thread_go_on() {
     });
     let running = Consumer::new(log.source("g", &["t"]))
         .shards(1)
-        .start(async |_: Record| {
-            let began = std::time::Instant::now();
-            while began.elapsed() < Duration::from_micros(50) {
-                std::hint::spin_loop();
-            }
-        })
+        .start(async |_: Record| compute(Duration::from_micros(50)))
         .await
         .unwrap();
     let before = ticks.load(Ordering::Relaxed);
@@ -307,4 +309,23 @@ async fn while_handlers_compute_the_timers_of_their_thread_go_on() {
     let ticks = ticks.load(Ordering::Relaxed) - before;
     assert!(ticks >= 8, "{ticks} ticks of a millisecond in 1.6 s of computing");
     running.stop(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_has_not_begun_when_its_partition_goes_away_does_not_begin_any_more() {
+    let log = MemoryLog::with_topic("t", 1);
+    fill(&log, 16_000, 16_000);
+    let running = Consumer::new(log.source("g", &["t"]))
+        .shards(1)
+        .start(async |_: Record| compute(Duration::from_micros(100)))
+        .await
+        .unwrap();
+    // All of it is with the shard, and would take 1.6 s.
+    while running.counts().received < 16_000 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let before = running.counts().done;
+    let after = running.stop(Duration::from_secs(5)).await.unwrap().done;
+    assert!(after - before < 4000, "{before} were done, and then {after}");
+    assert_eq!(log.committed("g", "t", 0).unwrap().0.unsigned_abs(), after);
 }
