@@ -140,6 +140,8 @@ impl SourceConfig {
             "queued.max.messages.kbytes",
             per_partition.clamp(256 << 10, 8 << 20).div_euclid(1024).to_string(),
         );
+        // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
+        client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
