@@ -5,6 +5,7 @@
 //! its sibling.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a bench: its output is for people")]
 
+mod arrivals;
 mod batch_loop;
 mod checker;
 mod child;
@@ -66,6 +67,7 @@ fn child(words: &[&str]) -> Result<(), Failure> {
         ["weir", rest @ ..] => runtime()?.block_on(weir_side::run(&order(rest)?)),
         ["rdkafka-batch", rest @ ..] => Ok(batch_loop::run(&order(rest)?)?),
         ["source", bootstrap, topic] => source::run(bootstrap, topic),
+        ["arrivals", bootstrap, topic] => arrivals::run(bootstrap, topic),
         ["member", rest @ ..] => {
             runtime()?.block_on(member::run(Setting::parse(rest).ok_or("a member needs its six words")?))
         }

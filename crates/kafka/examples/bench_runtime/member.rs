@@ -11,10 +11,10 @@ use weir_runtime::consumer::{Consumer, Running};
 use weir_runtime::record::Record;
 
 /// Latencies since records were due, us: of the hot key, of all others; and what the handler itself took.
-struct Latencies([Mutex<Histogram<u64>>; 3]);
+pub(crate) struct Latencies([Mutex<Histogram<u64>>; 3]);
 
 impl Latencies {
-    fn new() -> Result<Self, Failure> {
+    pub(crate) fn new() -> Result<Self, Failure> {
         let empty = || Histogram::new_with_bounds(1, 600_000_000, 3).map(Mutex::new);
         Ok(Self([empty()?, empty()?, empty()?]))
     }
@@ -27,21 +27,25 @@ impl Latencies {
         self.at(usize::from(!is_hot))
     }
 
-    fn forget(&self) {
+    pub(crate) fn forget(&self) {
         (0..self.0.len()).for_each(|index| self.at(index).reset());
     }
 
-    fn record(&self, record: &Record, began: Instant) {
+    /// A handler began this long ago.
+    fn handled(&self, began: Instant) {
         self.at(2).saturating_record((began.elapsed().as_micros() as u64).max(1));
-        let due =
-            record.value.as_deref().and_then(|value| value.first_chunk()).map(|due| u64::from_le_bytes(*due));
+    }
+
+    /// A record with this key and value is where it should be.
+    pub(crate) fn record(&self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let due = value.and_then(|value| value.first_chunk()).map(|due| u64::from_le_bytes(*due));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
-        let is_hot = record.key.as_deref() == Some(b"0000000000000000");
+        let is_hot = key == Some(b"0000000000000000");
         let late_us = now.saturating_sub(due.unwrap_or(now)).max(1);
         self.of(is_hot).saturating_record(late_us);
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let one = |name: &str, is_hot| {
             let all = self.of(is_hot);
             let ms = |us: u64| us as f64 / 1000.0;
@@ -80,7 +84,8 @@ async fn start(consumer: Consumer, shared: &Arc<Shared>) -> Result<Running, Fail
             if !shared.each.is_zero() {
                 tokio::time::sleep(shared.each).await;
             }
-            shared.latencies.record(&record, began);
+            shared.latencies.handled(began);
+            shared.latencies.record(record.key.as_deref(), record.value.as_deref());
             shared.checker.done(&record);
         }
     };

@@ -135,6 +135,9 @@ fn paced(plan: &Plan, bootstrap: &str, topic: &str, share: f64) -> Result<Values
     let sent = source.distinct(seconds(plan, 10.0), capacity * share)?;
     member.catch_up(before + sent.records)?;
     let line = member.ask("latencies")?;
+    let rss_mib = status(member.0.id(), "VmHWM")? / 1024.0;
+    drop(member);
+    let arrivals = arrivals(plan, bootstrap, topic, &mut source, capacity * share)?;
     Ok(Values::from([
         ("capacity_per_s", capacity),
         ("records_per_s", sent.records / sent.seconds),
@@ -143,8 +146,35 @@ fn paced(plan: &Plan, bootstrap: &str, topic: &str, share: f64) -> Result<Values
         ("latency_ms_p999", value(&line, "p999")?),
         ("latency_ms_max", value(&line, "max")?),
         ("handler_ms_p99", value(&line, "handler_p99")?),
-        ("rss_mib", status(member.0.id(), "VmHWM")? / 1024.0),
+        ("arrival_ms_p50", value(&arrivals, "p50")?),
+        ("arrival_ms_p99", value(&arrivals, "p99")?),
+        ("rss_mib", rss_mib),
     ]))
+}
+
+/// The same source at the same rate, and a bare loop in the member's place: when records arrive.
+fn arrivals(
+    plan: &Plan,
+    bootstrap: &str,
+    topic: &str,
+    source: &mut Source,
+    rate: f64,
+) -> Result<String, String> {
+    let mut floor = Member(Child::myself(&["arrivals", bootstrap, topic])?);
+    let started = Instant::now();
+    while floor.done()? < 1.0 {
+        if started.elapsed() > CATCH_UP_WAIT {
+            return Err("the bare loop has got nothing".to_owned());
+        }
+        source.paced(0.2, 1000.0)?;
+    }
+    // What was sent to see that it is there.
+    std::thread::sleep(Duration::from_secs(1));
+    let before = floor.done()?;
+    floor.ask("forget")?;
+    let sent = source.distinct(seconds(plan, 10.0), rate)?;
+    floor.catch_up(before + sent.records)?;
+    floor.ask("latencies")
 }
 
 /// G: half of all records have one key.
