@@ -2,7 +2,7 @@
 //!
 //! `soak_member BOOTSTRAP GROUP TOPIC FOLDER`: `FOLDER/PARTITION` has a 1 at each offset that was done by any member, so
 //! that a kill takes nothing with it. It tells `wrong ...` on its standard output, and at its end, when its standard
-//! input ends, `end RECEIVED SPARED REPEATED`.
+//! input ends, `end RECEIVED SPARED REPEATED HELD`: HELD is bytes of the budget that nobody has given back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -102,8 +102,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         newest: Mutex::default(),
         repeated: AtomicU64::new(0),
     });
+    let budget = Budget::new(BUDGET_BYTES);
     let running = Consumer::new(KafkaSource::new(config))
-        .budget(Budget::new(BUDGET_BYTES))
+        .budget(budget.clone())
         .start({
             let book = Arc::clone(&book);
             move |record: Record| {
@@ -119,6 +120,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
     tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
     let counts = running.stop(Duration::from_secs(5)).await?;
-    println!("end {} {} {}", counts.received, counts.spared, book.repeated.load(Ordering::Relaxed));
+    let held = budget.used_bytes() + BUDGET_BYTES - budget.bytes_max();
+    println!("end {} {} {} {held}", counts.received, counts.spared, book.repeated.load(Ordering::Relaxed));
     Ok(())
 }

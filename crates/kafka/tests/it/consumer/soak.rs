@@ -45,6 +45,7 @@ mod real {
         wrong: Vec<String>,
         spared: u64,
         repeated: u64,
+        held_bytes: u64,
         is_orderly: bool,
     }
 
@@ -75,7 +76,8 @@ mod real {
                         end.wrong.push(line);
                     } else if let Some(counts) = line.strip_prefix("end ") {
                         let counts: Vec<u64> = counts.split(' ').map(|word| word.parse().unwrap()).collect();
-                        (end.spared, end.repeated, end.is_orderly) = (counts[1], counts[2], true);
+                        (end.spared, end.repeated, end.held_bytes) = (counts[1], counts[2], counts[3]);
+                        end.is_orderly = true;
                     }
                 }
                 end
@@ -105,6 +107,7 @@ mod real {
             drop(self.child.stdin.take());
             let end = self.reader.join().unwrap();
             assert!(self.child.wait().unwrap().success() && end.is_orderly, "a member did not end in order");
+            assert_eq!(end.held_bytes, 0, "a member ended with bytes that nobody had given back");
             end
         }
 
