@@ -45,7 +45,7 @@ impl Book {
     }
 
     fn begin(self: &Arc<Self>, record: &Record) -> Attempt {
-        let lane = (record.partition, record.key.as_deref().unwrap_or_default().to_vec());
+        let lane = (record.partition, record.key().unwrap_or_default().to_vec());
         let (file, at) = (self.file(record.partition), record.offset.unsigned_abs());
         let mut byte = [0];
         let is_again = file.read_at(&mut byte, at).is_ok_and(|count| count == 1) && byte[0] == 1;

@@ -7,6 +7,7 @@
 pub(crate) mod committed;
 pub(crate) mod consumer;
 pub(crate) mod messages;
+pub(crate) mod payload;
 
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;

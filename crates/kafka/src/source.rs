@@ -7,6 +7,7 @@
 use crate::ffi::committed::Committed;
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
+use crate::ffi::payload::{self, Lender};
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -143,6 +144,7 @@ impl SourceConfig {
         // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
         client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
+        client.set("fetch.max.bytes", payload::RESPONSE_BYTES_MAX.to_string());
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.
@@ -239,6 +241,18 @@ fn list_of<'a>(places: impl IntoIterator<Item = &'a Place>) -> TopicPartitionLis
     list
 }
 
+/// Leaves the group and waits for its answer; the client goes on.
+fn leave_group(consumer: &BaseConsumer<Context>) {
+    match consumer.close_queue() {
+        Ok(()) => {
+            while !consumer.closed() {
+                consumer.poll(Duration::from_millis(100));
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the group was not left; its session ends by itself"),
+    }
+}
+
 fn assign(consumer: &BaseConsumer<Context>, list: &TopicPartitionList) -> KafkaResult<()> {
     if consumer.context().is_incremental { consumer.incremental_assign(list) } else { consumer.assign(list) }
 }
@@ -288,6 +302,8 @@ pub struct KafkaSource {
     /// The number of the next commit.
     commit_number: usize,
     committed: Option<GroupCommits>,
+    /// What is out of the consumer's own memory: it ends after that.
+    lender: Lender,
     consumer: Option<Arc<BaseConsumer<Context>>>,
 }
 
@@ -305,6 +321,7 @@ impl KafkaSource {
             commits: None,
             commit_number: 0,
             committed: None,
+            lender: Lender::default(),
             consumer: None,
         }
     }
@@ -527,7 +544,7 @@ impl LogSource for KafkaSource {
             return;
         };
         let mut errors = Vec::new();
-        queue.read(place, count_max, budget, records, &mut errors);
+        queue.read(place, count_max, &self.lender, budget, records, &mut errors);
         if !errors.is_empty() {
             self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
             self.wake.wake();
@@ -577,9 +594,22 @@ impl LogSource for KafkaSource {
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
         let (left, has_left) = mpsc::sync_channel(1);
+        let lender = self.lender.clone();
+        // Taken by the thread, or by us when there is none to be had.
+        let handed = Arc::new(Mutex::new(Some(consumer)));
+        let hand = Arc::clone(&handed);
+        let take = |hand: &Mutex<Option<_>>| hand.lock().unwrap_or_else(PoisonError::into_inner).take();
         let leave = move || {
+            let Some(consumer) = take(&hand) else { return };
             // It may have a question under way, and holds on to the consumer meanwhile.
             let _ = committed.map(std::thread::JoinHandle::join);
+            if lender.is_out() {
+                // Somebody keeps a record: the group is left now, the rest ends with that record.
+                leave_group(&consumer);
+                let _ = left.send(());
+                lender.wait();
+                return;
+            }
             // Leaves the group, and waits for its answer.
             drop(consumer);
             // Nobody may wait for it any more.
@@ -591,7 +621,16 @@ impl LogSource for KafkaSource {
                 group = self.config.group,
                 "the group does not answer; it is left when it does, or when the session ends"
             ),
-            Err(error) => tracing::warn!(%error, "the group was left on the caller's own thread"),
+            Err(error) => {
+                tracing::warn!(%error, "the group is left on the caller's own thread");
+                if let Some(consumer) = take(&handed) {
+                    leave_group(&consumer);
+                    if self.lender.is_out() {
+                        // Nobody is there to wait for it, and what is lent must not lose its client.
+                        std::mem::forget(consumer);
+                    }
+                }
+            }
         }
     }
 }

@@ -99,7 +99,7 @@ pub const DRAIN_MS_MAX: u64 = 3_600_000;
 pub const RETRY_WAIT_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// Records that are taken from a partition at a time: enough to make a hand-over cheap, few enough to be fair.
-pub const FETCH_RECORDS_MAX: usize = 512;
+pub const FETCH_RECORDS_MAX: usize = 1024;
 
 /// Records over their key's quota that are written aside at a time: an answer of the log for that many.
 pub const SHAPED_BATCH_RECORDS_MAX: usize = 500;

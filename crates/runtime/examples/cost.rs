@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use weir_model::Fault;
 use weir_runtime::budget::Budget;
 use weir_runtime::consumer::Consumer;
-use weir_runtime::record::{Place, Record};
+use weir_runtime::record::{Body, Place, Record};
 use weir_runtime::source::{Assigned, Commit, Event, LogSource};
 use weir_runtime::wake::Wake;
 
@@ -41,14 +41,16 @@ impl LogSource for Endless {
         let upto = self.end.min(self.next + count_max as u64);
         for offset in self.next..upto {
             records.push(Record {
-                topic: Arc::clone(&self.place.topic),
+                topic: self.place.topic,
                 partition: 0,
                 offset: offset.cast_signed(),
                 timestamp_ms: 1,
-                key: Some(self.keys[(offset.wrapping_mul(0x9e37_79b9) % KEY_COUNT) as usize].clone()),
-                value: Some(self.value.clone()),
-                headers: None,
                 attempt: 1,
+                body: Body::of(
+                    Some(self.keys[(offset.wrapping_mul(0x9e37_79b9) % KEY_COUNT) as usize].clone()),
+                    Some(self.value.clone()),
+                    Vec::new(),
+                ),
             });
         }
         self.next = upto;

@@ -99,7 +99,7 @@ impl Output {
     pub fn of(record: &Record, topic: &TopicName, value: impl Into<Bytes>) -> Self {
         Self {
             topic: topic.clone(),
-            key: record.key.clone(),
+            key: record.key().map(Bytes::copy_from_slice),
             value: Some(value.into()),
             headers: Vec::new(),
             timestamp_ms: record.timestamp_ms,

@@ -116,8 +116,7 @@ impl<B: BatchHandler> Batching<B> {
     }
 
     fn add(&self, (last, open): &mut (u64, Option<Open>), record: Record, token: Token) -> Option<Lead> {
-        let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
-        let record_bytes = bytes(&record.key) + bytes(&record.value);
+        let record_bytes = record.byte_count();
         let mut lead = None;
         let batch = open.get_or_insert_with(|| {
             *last += 1;

@@ -63,8 +63,8 @@ impl DeadLetters {
     }
 
     fn letter(&self, record: &Record, cause: &str, batch: &mut RecordBatch) {
-        let key = batch.put_optional(record.key.as_deref());
-        let value = batch.put_optional(record.value.as_deref());
+        let key = batch.put_optional(record.key());
+        let value = batch.put_optional(record.value());
         let count =
             |batch: &RecordBatch| u32::try_from(batch.headers.len()).expect("fewer headers than 4 Gi");
         let first = count(batch);
@@ -104,7 +104,7 @@ fn cut(text: &str, bytes_max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Header;
+    use crate::record::{Body, Header};
     use crate::testing::MemoryLog;
 
     #[test]
@@ -117,8 +117,8 @@ mod tests {
             name: name.into(),
             value: value.map(|value| bytes::Bytes::from_static(value.as_bytes())),
         };
-        record.headers =
-            Some([header("trace", Some("1")), header("empty", None), header(CAUSE, Some("old"))].into());
+        let headers = vec![header("trace", Some("1")), header("empty", None), header(CAUSE, Some("old"))];
+        record = record.with_headers(headers);
         let letter = |record: &Record, cause: &str| {
             let mut batch = RecordBatch::default();
             letters.letter(record, cause, &mut batch);
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(headers[3], (ATTEMPTS, Some(&b"5"[..])));
         assert_eq!(headers[4], (PLACE, Some(&b"t/3/77"[..])));
         assert_eq!(headers[5..], [(GROUP, Some(&b"g"[..]))]);
-        (record.key, record.value) = (None, None);
+        record.body = Body::of(None, None, Vec::new());
         let batch = letter(&record, "");
         let span = &batch.records[0];
         assert_eq!((batch.optional(&span.key), batch.optional(&span.value)), (None, None));

@@ -24,7 +24,7 @@ pub struct Completion {
 ///
 /// ```ignore
 /// let (token, completion) = deferred::new();
-/// legacy.submit(record.value, move |answer| token.finish(answer));
+/// legacy.submit(record.value_bytes(), move |answer| token.finish(answer));
 /// completion.await
 /// ```
 #[must_use]

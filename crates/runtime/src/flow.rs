@@ -52,7 +52,7 @@ impl Flow {
         }
     }
 
-    pub(crate) fn ignores(&self, key: Option<&Bytes>) -> bool {
+    pub(crate) fn ignores(&self, key: Option<&[u8]>) -> bool {
         !self.ignored_keys.is_empty() && key.is_some_and(|key| self.ignored_keys.contains(key))
     }
 }

@@ -11,7 +11,7 @@ use std::future::Future;
 ///
 /// impl Handler for Mailer {
 ///     async fn handle(&self, record: Record) -> Outcome {
-///         match self.client.send(record.value.unwrap_or_default()).await {
+///         match self.client.send(record.value().unwrap_or_default()).await {
 ///             Ok(_) => Outcome::Done,
 ///             Err(error) if error.is_permanent() => Outcome::dead_letter(error.to_string()),
 ///             Err(_) => Outcome::retry(),

@@ -596,12 +596,12 @@ fn stage(
             slot.finish();
             continue;
         }
-        if flow.ignores(record.key.as_ref()) {
+        if flow.ignores(record.key()) {
             counts.ignored += 1;
             slot.finish();
             continue;
         }
-        let lane = lane::of(partition.assignment.id, record.key.as_deref(), record.offset);
+        let lane = lane::of(partition.assignment.id, record.key(), record.offset);
         partition.hand_over(&slot, lane);
         let stage = &mut stages[lane::shard(lane, stages.len())];
         if stage.is_empty() {

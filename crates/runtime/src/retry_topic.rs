@@ -94,12 +94,12 @@ impl RetryTopic {
         let metadata = match TaskMetadata::of(record).map_err(|error| damaged("the header dt_meta", error))? {
             Some(metadata) => metadata,
             None if self.reads_requests => {
-                let value = record.value.clone().unwrap_or_default();
+                let value = record.value_bytes().unwrap_or_default();
                 let request =
                     TaskRequest::decode(&value).map_err(|error| damaged("the task request", error))?;
-                record.value = Some(request.task);
                 let header = Header { name: HEADER.into(), value: Some(request.metadata.encode().into()) };
-                record.headers = Some(record.headers().iter().cloned().chain([header]).collect());
+                let headers = record.headers().iter().cloned().chain([header]).collect();
+                *record = record.clone().with_value(Some(request.task)).with_headers(headers);
                 request.metadata
             }
             None => return Ok(Opened::default()),
@@ -143,8 +143,8 @@ impl RetryTopic {
         let metadata =
             TaskMetadata { retry_count: i64::from(record.attempt), scheduled_ms: due_ms, ..before };
         let mut batch = RecordBatch { topics: vec![topic], ..RecordBatch::default() };
-        let key = batch.put_optional(record.key.as_deref());
-        let value = batch.put_optional(record.value.as_deref());
+        let key = batch.put_optional(record.key());
+        let value = batch.put_optional(record.value());
         for header in record.headers().iter().filter(|header| &*header.name != HEADER) {
             let value = batch.put_optional(header.value.as_deref());
             batch.headers.push(HeaderSpan { name: header.name.to_string().into(), value });

@@ -120,8 +120,8 @@ impl Target {
 }
 
 fn copy(record: &Record, batch: &mut RecordBatch) {
-    let key = batch.put_optional(record.key.as_deref());
-    let value = batch.put_optional(record.value.as_deref());
+    let key = batch.put_optional(record.key());
+    let value = batch.put_optional(record.value());
     let first = u32::try_from(batch.headers.len()).expect("fewer headers than 4 Gi");
     // One that comes round again says where it was last.
     for header in record.headers().iter().filter(|header| *header.name != *PLACE) {
@@ -262,11 +262,10 @@ impl Line {
     /// The next records to one place, as many as go in one batch.
     fn batch(&mut self) -> Option<Batch> {
         let target = Arc::clone(&self.queue.front()?.1);
-        let bytes = |part: &Option<bytes::Bytes>| part.as_ref().map_or(0, bytes::Bytes::len);
         let mut left = limits::SHAPED_BATCH_BYTES_MAX;
         let fits = |(work, to): &&(Work, Arc<Target>)| {
             let has_room = left > 0 && Arc::ptr_eq(to, &target);
-            left = left.saturating_sub(bytes(&work.record.key) + bytes(&work.record.value));
+            left = left.saturating_sub(work.record.byte_count());
             has_room
         };
         let count = self.queue.iter().take(limits::SHAPED_BATCH_RECORDS_MAX).take_while(fits).count();
@@ -318,11 +317,11 @@ mod tests {
             name: name.into(),
             value: value.map(|value| bytes::Bytes::from_static(value.as_bytes())),
         };
-        record.headers =
-            Some([header("trace", Some("1")), header("empty", None), header(PLACE, Some("old"))].into());
+        let headers = vec![header("trace", Some("1")), header("empty", None), header(PLACE, Some("old"))];
+        record = record.with_headers(headers);
         let mut batch = RecordBatch::default();
         copy(&record, &mut batch);
-        (record.value, record.headers, record.offset) = (None, None, 78);
+        record = Record { offset: 78, ..record.with_value(None).with_headers(Vec::new()) };
         copy(&record, &mut batch);
         let headers = |index: usize| -> Vec<(&str, Option<&[u8]>)> {
             let range = &batch.records[index].headers;

@@ -5,7 +5,7 @@ use crate::log::Job;
 use crate::mailbox::Work;
 use crate::outcome::Outcome;
 use crate::record::Record;
-use crate::shard::Task;
+use crate::task::Task;
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,6 +130,15 @@ impl<F> Step<F> {
     /// A run of one key, which is settled as a whole.
     pub(crate) fn run(assignment: u64, lane: u64, first: Task, rest: Vec<Work>, job: RunJob) -> Self {
         Self { assignment, lane, task: Some(first), doing: Some(Doing::Run(job, rest)) }
+    }
+
+    /// Tells whoever has its records' bytes that it takes them for longer.
+    pub(crate) fn held(&self) {
+        let rest = match &self.doing {
+            Some(Doing::Run(_, rest)) => &rest[..],
+            _ => &[],
+        };
+        self.task.iter().map(|task| &task.work).chain(rest).for_each(|work| work.record.body.held());
     }
 
     pub(crate) const fn assignment(&self) -> u64 {

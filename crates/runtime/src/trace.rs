@@ -272,7 +272,7 @@ mod tests {
             name: (*name).into(),
             value: value.map(|value| Bytes::from_static(value.as_bytes())),
         };
-        Record { headers: Some(headers.iter().map(header).collect()), ..Record::new("t", "v") }
+        Record::new("t", "v").with_headers(headers.iter().map(header).collect())
     }
 
     #[test]

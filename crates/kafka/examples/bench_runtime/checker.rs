@@ -119,7 +119,7 @@ impl Checker {
     }
 
     fn key(&self, record: &Record) -> &Key {
-        let digits = record.key.as_deref().unwrap_or_default();
+        let digits = record.key().unwrap_or_default();
         let number =
             digits.iter().fold(0usize, |number, digit| number.wrapping_mul(10) + usize::from(digit & 0xf));
         &self.keys[number % KEYS]

@@ -133,7 +133,7 @@ fn drive(options: &[&str]) -> Result<(), Failure> {
     let mut plan = plan(options)?;
     let mut report = Report::new(all_after(options, "--out").pop().unwrap_or("target/bench"));
     drain::leave_out_what_is_not_there(&mut plan, &mut report);
-    let kafka = Kafka::start();
+    let kafka = Kafka::start_roomy();
     let bootstrap = kafka.bootstrap();
     source::create(&bootstrap, weir_side::DEAD, 1)?;
     let mut filled = BTreeSet::new();

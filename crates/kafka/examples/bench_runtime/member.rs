@@ -85,7 +85,7 @@ async fn start(consumer: Consumer, shared: &Arc<Shared>) -> Result<Running, Fail
                 tokio::time::sleep(shared.each).await;
             }
             shared.latencies.handled(began);
-            shared.latencies.record(record.key.as_deref(), record.value.as_deref());
+            shared.latencies.record(record.key(), record.value());
             shared.checker.done(&record);
         }
     };

@@ -143,7 +143,7 @@ async fn start(consumer: Consumer, handler: Handler) -> Result<(Running, Option<
         Handler::Json { times, each } => {
             consumer
                 .start(move |record: Record| async move {
-                    let value = record.value.as_deref().unwrap_or_default();
+                    let value = record.value().unwrap_or_default();
                     let Ok(task) = serde_json::from_slice::<Task>(value) else {
                         return Outcome::dead_letter("not a task");
                     };

@@ -1,11 +1,12 @@
 //! A partition's own queue, read in batches without waiting, and the queue of commits' answers; both ring a bell when
 //! they become non-empty.
 
-use super::messages::{Messages, QueueError};
+use super::messages::{Message, QueueError};
+use super::payload::{Lender, to_records};
 use rdkafka::TopicPartitionList;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use sys::rd_kafka_resp_err_t as Code;
@@ -71,11 +72,12 @@ impl PartitionQueue {
         &self,
         place: &Place,
         count_max: usize,
+        lender: &Lender,
         budget: &Budget,
         records: &mut Vec<Record>,
         errors: &mut Vec<QueueError>,
     ) {
-        const AT_ONCE: usize = 512;
+        const AT_ONCE: usize = 1024;
         // Before the read: what comes after it rings again, because the queue was empty then.
         self.bell.is_ready.store(false, Ordering::Release);
         let mut messages = [ptr::null_mut(); AT_ONCE];
@@ -86,9 +88,11 @@ impl PartitionQueue {
         if got == wanted {
             self.bell.is_ready.store(true, Ordering::Release);
         }
-        // SAFETY: they came from `rd_kafka_consume_batch_queue` just now, and nobody else has them.
-        let batch = unsafe { Messages::new(&messages[..got]) };
-        batch.copy_out(place, budget, records, errors);
+        // SAFETY: they came from `rd_kafka_consume_batch_queue` just now, and nobody else has them. The client waits for
+        // what is lent (`KafkaSource::close`); the others are gone when this returns.
+        let messages = messages[..got].iter().filter_map(|message| NonNull::new(*message));
+        let messages = messages.map(|message| unsafe { Message::new(message) }).collect();
+        to_records(messages, place, lender, budget, records, errors);
     }
 }
 

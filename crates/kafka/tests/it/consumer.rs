@@ -8,6 +8,7 @@ use weir_model::TopicName;
 use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
 use weir_testkit::engine::kafka::Kafka;
 
+mod bodies;
 mod brokers;
 mod coming;
 mod coordinator;

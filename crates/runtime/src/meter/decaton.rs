@@ -17,7 +17,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -193,9 +193,10 @@ impl Decaton {
 
 /// The topic of a consumer of one topic; nothing for one of several.
 fn topic_of(health: &[PartitionHealth]) -> String {
-    let mut topics = health.iter().map(|one| &one.place.topic);
-    let first = topics.next().map(Arc::clone).unwrap_or_default();
-    if topics.all(|topic| *topic == first) { first.to_string() } else { String::new() }
+    let mut topics = health.iter().map(|one| one.place.topic);
+    let first = topics.next();
+    let only = first.filter(|first| topics.all(|topic| topic == *first));
+    only.map(|topic| topic.to_string()).unwrap_or_default()
 }
 
 fn summary<L: EncodeLabelSet + Clone>(

@@ -13,7 +13,7 @@ use crate::flow::Flow;
 use crate::log::{Job, LogWriter, RecordBatch};
 use crate::outcome::Outcome;
 use crate::quota::{OverQuota, Quota};
-use crate::record::{Header, Place, Record};
+use crate::record::{Body, Header, Place, Record};
 use crate::source::{Commit, Event, LogSource};
 use crate::wake::Wake;
 use bytes::Bytes;
@@ -131,14 +131,16 @@ impl Source {
             value: Some(Bytes::from(number.to_string())),
         };
         Record {
-            topic: Arc::clone(&place.topic),
+            topic: place.topic,
             partition: place.partition,
             offset,
             timestamp_ms: 0,
-            key: key.map(key_bytes),
-            value: Some(Bytes::from_owner(Counted(value, taken))),
-            headers: Some([header(ASSIGNMENT, watch as u64), header(RECORD, number)].into()),
             attempt: 1,
+            body: Body::of(
+                key.map(key_bytes),
+                Some(Bytes::from_owner(Counted(value, taken))),
+                vec![header(ASSIGNMENT, watch as u64), header(RECORD, number)],
+            ),
         }
     }
 
@@ -222,7 +224,7 @@ impl Hand {
             let mut held = BTreeSet::new();
             let mut ends = Vec::new();
             for ((attempt, outcome), record) in attempts.into_iter().zip(outcomes).zip(&records) {
-                let lane = record.key.clone().map(|key| (attempt.watch, key));
+                let lane = record.key().map(|key| (attempt.watch, key.to_vec()));
                 if lane.as_ref().is_some_and(|lane| held.contains(lane)) {
                     ends.push(attempt.uncounted(outcome));
                     continue;

@@ -41,13 +41,13 @@ impl Judge {
     /// An attempt begins; first thing in a handler.
     #[must_use]
     pub fn begin(&self, record: &Record) -> Attempt {
-        self.begin_as(record.key.as_deref(), record)
+        self.begin_as(record.key(), record)
     }
 
     /// As [`Judge::begin`], with the key told by whoever knows it better than the record does.
     #[must_use]
     pub fn begin_as(&self, key: Option<&[u8]>, record: &Record) -> Attempt {
-        let place = Place { topic: Arc::clone(&record.topic), partition: record.partition };
+        let place = Place { topic: record.topic, partition: record.partition };
         let of = (place.clone(), record.offset);
         let mut seen = self.seen();
         let is_repeated = seen.done.contains(&of);

@@ -110,7 +110,7 @@ impl MemoryLog {
     /// When the topic is not there.
     pub fn put(&self, topic: &str, record: Record) -> i64 {
         let mut state = self.state();
-        let place = state.place_of(topic, record.key.as_deref()).expect("the topic was created");
+        let place = state.place_of(topic, record.key()).expect("the topic was created");
         state.put(&place, Some(record))
     }
 
@@ -253,7 +253,7 @@ impl State {
         let records = self.partitions.get_mut(place).expect("the partition was created");
         let offset = i64::try_from(records.len()).expect("a log in memory is small");
         records.push(record.map(|record| Record {
-            topic: Arc::clone(&place.topic),
+            topic: place.topic,
             partition: place.partition,
             offset,
             attempt: 1,
@@ -320,7 +320,7 @@ impl LogWriter for MemoryLog {
         for span in &batch.records {
             let topic = batch.topics[usize::from(span.topic)].as_str();
             let headers = &batch.headers[span.headers.start as usize..span.headers.end as usize];
-            let headers: Arc<[Header]> = headers
+            let headers: Vec<Header> = headers
                 .iter()
                 .map(|header| Header { name: (*header.name).into(), value: copy(&header.value) })
                 .collect();
@@ -330,10 +330,7 @@ impl LogWriter for MemoryLog {
             };
             let record = Record {
                 timestamp_ms: span.timestamp_ms,
-                key,
-                value: copy(&span.value),
-                headers: (!headers.is_empty()).then_some(headers),
-                ..Record::new(topic, "")
+                ..Record::of(place.topic, key, copy(&span.value), headers)
             };
             state.put(&place, Some(record));
         }
@@ -460,10 +457,9 @@ fn counted(record: &Record, budget: &Budget) -> Record {
             &self.0
         }
     }
-    let mut record = record.clone();
-    record.value = record.value.map(|value| {
+    let value = record.value_bytes().map(|value| {
         let taken = budget.take_at_once(value.len());
         Bytes::from_owner(Counted(value, taken))
     });
-    record
+    record.clone().with_value(value)
 }

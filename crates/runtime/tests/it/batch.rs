@@ -25,7 +25,7 @@ async fn batches(full: Full, count: usize, key_count: usize) -> (Vec<usize>, Dur
         let (judge, sizes) = (judge.clone(), Arc::clone(&sizes));
         move |records: Vec<Record>| {
             let keys: BTreeSet<_> =
-                records.iter().map(|record| (record.partition, record.key.clone())).collect();
+                records.iter().map(|record| (record.partition, record.key().map(<[u8]>::to_vec))).collect();
             assert_eq!(keys.len(), records.len(), "two of one key in one batch");
             sizes.lock().unwrap().push(records.len());
             let attempts: Vec<_> = records.iter().map(|record| judge.begin(record)).collect();

@@ -158,7 +158,9 @@ impl LogSource for Breaking {
         if let Some(fifth) = records.iter_mut().find(|record| record.offset == 5) {
             match self.breaks {
                 Breaks::Poller => panic!("a source that has lost its way"),
-                Breaks::Shard => fifth.value = Some(Bytes::from_owner(Bomb)),
+                Breaks::Shard => {
+                    *fifth = fifth.clone().with_value(Some(Bytes::from_owner(Bomb)));
+                }
             }
         }
     }

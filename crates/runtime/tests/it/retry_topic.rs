@@ -85,7 +85,7 @@ fn with_headers(value: &str, headers: &[(&str, Vec<u8>)]) -> Record {
         .iter()
         .map(|(name, value)| Header { name: (*name).into(), value: Some(Bytes::from(value.clone())) })
         .collect();
-    Record { headers: Some(headers), ..Record::new("t", value.to_owned()).with_key("k") }
+    Record::new("t", value.to_owned()).with_key("k").with_headers(headers)
 }
 
 fn metadata(record: &Record) -> TaskMetadata {
@@ -119,7 +119,7 @@ async fn what_fails_comes_again_through_the_topic_and_frees_its_offset_and_its_k
     assert_eq!(log.committed("g", "t", 0), Some((2, String::new())));
     assert_eq!(log.committed("g", "t-retry", 0), Some((2, String::new())));
     let [first, second] = &log.records("t-retry")[..] else { panic!("two records were requeued") };
-    assert_eq!((first.key.as_deref(), first.value.as_deref()), (Some(&b"k"[..]), Some(&b"bad"[..])));
+    assert_eq!((first.key(), first.value()), (Some(&b"k"[..]), Some(&b"bad"[..])));
     assert_eq!(metadata(first).retry_count, 1);
     // Without metadata of its own a task has the time of its record, as in Decaton's `DefaultTaskExtractor`.
     assert_eq!(metadata(second).timestamp_ms, 1234);
@@ -273,7 +273,7 @@ async fn tasks_of_decaton_8_are_unwrapped_by_option_and_requeued_in_the_form_of_
         seen.lock().unwrap().iter().map(|one| (one.0.clone(), one.2)).collect();
     assert_eq!(attempts, [("bad".to_owned(), 2), ("bad".to_owned(), 3)]);
     let requeued = &log.records("t-retry")[0];
-    assert_eq!(requeued.value.as_deref(), Some(&b"bad"[..]));
+    assert_eq!(requeued.value(), Some(&b"bad"[..]));
     let scheduled_ms = metadata(requeued).scheduled_ms;
     assert_eq!(metadata(requeued), TaskMetadata { retry_count: 2, scheduled_ms, ..metadata_8 });
 }
@@ -296,7 +296,7 @@ async fn a_task_whose_metadata_cannot_be_read_is_a_dead_letter_and_not_handled()
         .collect();
     assert!(causes[0].starts_with("the header dt_meta cannot be read"), "{causes:?}");
     assert!(causes[1].starts_with("the task request cannot be read"), "{causes:?}");
-    assert_eq!(log.records("t-dead")[0].value.as_deref(), Some(&b"damaged header"[..]));
+    assert_eq!(log.records("t-dead")[0].value(), Some(&b"damaged header"[..]));
 }
 
 #[tokio::test(start_paused = true)]

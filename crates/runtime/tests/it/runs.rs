@@ -39,7 +39,8 @@ impl Seen {
     fn begin(&mut self, records: &[Record]) -> BTreeSet<String> {
         self.sizes.push(records.len());
         let mut keys = BTreeSet::new();
-        for run in records.chunk_by(|left, right| left.key == right.key && left.partition == right.partition)
+        for run in
+            records.chunk_by(|left, right| left.key() == right.key() && left.partition == right.partition)
         {
             let key = run[0].text().0;
             self.run_longest = self.run_longest.max(run.len());

@@ -7,7 +7,7 @@ use weir_model::Fault;
 use weir_runtime::budget::Budget;
 use weir_runtime::consumer::Consumer;
 use weir_runtime::outcome::Outcome;
-use weir_runtime::record::{Place, Record};
+use weir_runtime::record::{Body, Place, Record};
 use weir_runtime::source::{Commit, Event, LogSource};
 use weir_runtime::testing::{CommitFault, MemoryLog, MemorySource};
 use weir_runtime::wake::Wake;
@@ -40,7 +40,9 @@ impl LogSource for Mutant {
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
         self.inner.fetch(place, count_max, budget, records);
         if self.loses_keys {
-            records.iter_mut().for_each(|record| record.key = None);
+            for record in records {
+                record.body = Body::of(None, record.value_bytes(), record.headers().to_vec());
+            }
         }
     }
     fn commit(&mut self, commits: &[Commit]) {

@@ -50,7 +50,7 @@ fn key_of(partition: i32, partition_count: i32, beginning: &str) -> String {
             probe
                 .records("t")
                 .iter()
-                .any(|record| record.partition == partition && record.key.as_deref() == Some(key.as_bytes()))
+                .any(|record| record.partition == partition && record.key() == Some(key.as_bytes()))
         })
         .unwrap()
 }

@@ -60,7 +60,7 @@ fn traced() -> Record {
         value: Some(Bytes::from_static(value.as_bytes())),
     };
     let headers = [header(trace::TRACEPARENT, TRACEPARENT), header(trace::TRACESTATE, "congo=t61rcWkgMzE")];
-    Record { headers: Some(headers.into()), ..Record::new("t", "v").with_key("k") }
+    Record::new("t", "v").with_key("k").with_headers(headers.into())
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,7 @@ pub struct Kafka {
     folder: TempDir,
     class_path: String,
     starts: u32,
+    java_options: &'static [&'static str],
 }
 
 impl Kafka {
@@ -47,6 +48,20 @@ impl Kafka {
     /// When it does not get ready; with the end of its log.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with 3 GiB of heap, most of it for what is short-lived: its collector then stops it once in ten seconds.
+    /// In 512 MiB it stops twice a second for 7 ms at 300,000 records/s, which is all of a p99.
+    ///
+    /// # Panics
+    /// As [`Kafka::start`].
+    #[must_use]
+    pub fn start_roomy() -> Self {
+        Self::start_with(&["-Xms3g", "-Xmx3g", "-Xmn2500m", "-XX:+AlwaysPreTouch"])
+    }
+
+    fn start_with(java_options: &'static [&'static str]) -> Self {
         let class_path = jars();
         let folder = tempfile::Builder::new().prefix("weir-kafka-").tempdir().expect("a temporary folder");
         let (port, controller) = (free_port(), free_port());
@@ -67,9 +82,9 @@ impl Kafka {
         std::fs::write(folder.path().join("server.properties"), settings).expect("the folder is writable");
         let settings = folder.path().join("server.properties");
         format(&class_path, &settings, &[]);
-        let process = launch(&class_path, &folder, 0);
+        let process = launch(&class_path, &folder, 0, java_options);
         report(&format!("Apache Kafka {VERSION}"));
-        Self { process, port, folder, class_path, starts: 0 }
+        Self { process, port, folder, class_path, starts: 0, java_options }
     }
 
     /// Its address.
@@ -97,7 +112,7 @@ impl Kafka {
     pub fn restart(&mut self) {
         self.process.kill9();
         self.starts += 1;
-        self.process = launch(&self.class_path, &self.folder, self.starts);
+        self.process = launch(&self.class_path, &self.folder, self.starts, self.java_options);
     }
 
     /// Its process id.
@@ -122,11 +137,13 @@ pub(super) fn format(class_path: &str, settings: &Path, more: &[&str]) {
     assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
 }
 
-pub(super) fn launch(class_path: &str, folder: &TempDir, starts: u32) -> Process {
+/// Java's later options win over its earlier ones.
+pub(super) fn launch(class_path: &str, folder: &TempDir, starts: u32, java_options: &[&str]) -> Process {
     let log: PathBuf = folder.path().join(format!("kafka-{starts}.log"));
     let settings = folder.path().join("server.properties").display().to_string();
-    let mut process =
-        Process::start("kafka", "java", &java(512, class_path, &["kafka.Kafka", &settings]), &log);
+    let mut options = java(512, class_path, &["kafka.Kafka", &settings]);
+    options.splice(1..1, java_options.iter().map(|option| (*option).to_owned()));
+    let mut process = Process::start("kafka", "java", &options, &log);
     process.wait_for("Kafka Server started");
     process
 }

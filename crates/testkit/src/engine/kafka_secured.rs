@@ -69,7 +69,7 @@ impl KafkaSecured {
         std::fs::write(&file, settings).expect("the folder is writable");
         let user = format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]");
         kafka::format(&class_path, &file, &["--add-scram", &user]);
-        let process = kafka::launch(&class_path, &folder, 0);
+        let process = kafka::launch(&class_path, &folder, 0, &[]);
         report(&format!("Apache Kafka {VERSION} with TLS and SASL"));
         Self { _process: process, folder, open, tls, sasl, sasl_tls }
     }

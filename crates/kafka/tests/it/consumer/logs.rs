@@ -58,7 +58,7 @@ mod real {
     async fn seeing(config: &SourceConfig, seen: &Seen) -> Running {
         let seen = Arc::clone(seen);
         let handler = move |record: Record| {
-            *seen.lock().unwrap().entry(record.value.unwrap().to_vec()).or_default() += 1;
+            *seen.lock().unwrap().entry(record.value().unwrap().to_vec()).or_default() += 1;
             async {}
         };
         Consumer::new(KafkaSource::new(config.clone())).start(handler).await.unwrap()

@@ -252,7 +252,7 @@ async fn failed_records_come_again_in_place_and_then_go_whole_to_the_dead_letter
     let mut letters = seen.lock().unwrap().clone();
     let place = |record: &Record| record.header(dead_letter::PLACE).map(<[u8]>::to_vec);
     letters.sort_by_key(place);
-    let told = letters.iter().map(|letter| (letter.key.as_deref(), letter.value.as_deref()));
+    let told = letters.iter().map(|letter| (letter.key(), letter.value()));
     let told: Vec<_> = told.collect();
     let (key, value) = (Some(&b"key"[..]), Some(&b"value"[..]));
     assert_eq!(told, [(key, value), (key, None), (None, value), (Some(&b""[..]), Some(&b""[..]))]);

@@ -167,12 +167,13 @@ struct Decoding<H>(H);
 
 impl<H: Handler> Handler for Decoding<H> {
     async fn handle(&self, record: Record) -> Outcome {
-        let value = record.value.as_deref().unwrap_or_default();
+        let value = record.value().unwrap_or_default();
         let Some(rest) = value.strip_prefix(b"wrapped ") else {
             return Outcome::skip("its value is not what was sent");
         };
         let value = Some(bytes::Bytes::copy_from_slice(rest));
-        self.0.handle(Record { value, ..record }).await
+        let record = record.with_value(value);
+        self.0.handle(record).await
     }
 }
 

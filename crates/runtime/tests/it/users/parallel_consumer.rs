@@ -295,9 +295,8 @@ async fn parallel_consumer_48_a_record_with_a_time_waits_for_it_and_holds_no_wor
     let begun = Instant::now();
     for number in 0..200u64 {
         let due = Header { name: "due-ms".into(), value: Some((number * 50).to_string().into()) };
-        let mut record = Record::new("t", number.to_string()).with_key(number.to_string());
-        record.headers = Some([due].into());
-        log.put("t", record);
+        let record = Record::new("t", number.to_string()).with_key(number.to_string());
+        log.put("t", record.with_headers(vec![due]));
     }
     fill(&log, 1000, 100);
     let late: Arc<Mutex<Vec<Duration>>> = Arc::default();
