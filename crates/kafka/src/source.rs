@@ -7,7 +7,7 @@
 use crate::ffi::committed::Committed;
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
-use crate::ffi::payload::{self, Lender};
+use crate::ffi::payload::Lender;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -135,6 +135,8 @@ impl SourceConfig {
         let ahead = self.prefetch_bytes.unwrap_or(BUDGET_BYTES_DEFAULT / 2);
         let per_partition = ahead / self.partitions_expected.max(1);
         let mut client = ClientConfig::new();
+        // `fetch.max.bytes` follows from `queued.max.messages.kbytes` and `message.max.bytes` by itself. Were it set here,
+        // librdkafka would refuse a larger `message.max.bytes` of `properties`.
         // The default of a second stalls a reader that keeps up with its queue (librdkafka issue 3662).
         client.set("fetch.queue.backoff.ms", "5");
         client.set(
@@ -144,7 +146,6 @@ impl SourceConfig {
         // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
         client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
-        client.set("fetch.max.bytes", payload::RESPONSE_BYTES_MAX.to_string());
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.

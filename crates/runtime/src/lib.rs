@@ -9,9 +9,9 @@
 //! [`flow_file`]; a [`quota`] says what one key may take, and [`shaping`] where the rest goes; [`testing`] needs no
 //! broker.
 //!
-//! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order.
-//! [`window`] and [`offset_map`] say which records of a partition are done. [`retry_topic`], [`decaton`] and
-//! [`parallel_consumer`] are for teams that come from elsewhere.
+//! [`log`] is the port that takes records, [`budget`] bounds the bytes in flight, [`drain`] stops a process in order,
+//! [`topic`]s are names that are kept once. [`window`] and [`offset_map`] say which records of a partition are done.
+//! [`retry_topic`], [`decaton`] and [`parallel_consumer`] are for teams that come from elsewhere.
 
 mod admission;
 pub mod app;

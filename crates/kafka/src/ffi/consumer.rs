@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use sys::rd_kafka_resp_err_t as Code;
+use weir_model::limits;
 use weir_runtime::budget::Budget;
 use weir_runtime::record::{Place, Record};
 use weir_runtime::wake::Wake;
@@ -77,7 +78,7 @@ impl PartitionQueue {
         records: &mut Vec<Record>,
         errors: &mut Vec<QueueError>,
     ) {
-        const AT_ONCE: usize = 1024;
+        const AT_ONCE: usize = limits::FETCH_RECORDS_MAX;
         // Before the read: what comes after it rings again, because the queue was empty then.
         self.bell.is_ready.store(false, Ordering::Release);
         let mut messages = [ptr::null_mut(); AT_ONCE];

@@ -16,14 +16,12 @@ use sys::rd_kafka_resp_err_t as Code;
 use weir_runtime::budget::{Budget, Taken};
 use weir_runtime::record::{Body, Header, Payload, Place, Record};
 
-/// Batches of a client that may be out as they are. Each keeps one response, of [`RESPONSE_BYTES_MAX`].
+/// Batches of a client that may be out as they are. Each keeps one response, which librdkafka bounds by what it may
+/// fetch ahead for one partition (2 MiB by the defaults), and by 1 MiB for each partition in it.
 const LENT_MAX: usize = 16;
 
 /// How long nothing is lent after a record was held up.
 const REST: Duration = Duration::from_secs(1);
-
-/// Bytes of one fetch response (`fetch.max.bytes`), unless its first batch has more.
-pub(crate) const RESPONSE_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes of an arena, unless one record has more. An allocator has what is below 128 KiB at hand again; above that it
 /// asks the system for fresh pages, which costs more than the copy.

@@ -33,6 +33,20 @@ fn what_is_fetched_ahead_is_half_of_the_budget_at_most() {
     );
 }
 
+/// Bounds of librdkafka that hang together: ours must not stand against what a service sets.
+#[test]
+fn a_service_may_raise_the_size_of_its_records_alone() {
+    let made = |properties: &[(&str, &str)]| {
+        let mut config = SourceConfig::new("localhost:9", "g", &["t"]);
+        config.properties.extend(properties.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        config.client().unwrap().create::<BaseConsumer>().map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(made(&[("message.max.bytes", "10000000")]), Ok(()));
+    assert_eq!(made(&[("receive.message.max.bytes", "3000000")]), Ok(()));
+    let both = made(&[("message.max.bytes", "10000000"), ("fetch.max.bytes", "2097152")]);
+    assert!(both.unwrap_err().contains("`fetch.max.bytes` must be >= `message.max.bytes`"));
+}
+
 #[test]
 fn a_commits_late_answer_says_nothing_about_a_new_assignment_of_its_partition() {
     let log = EmbeddedLog::start(1).unwrap();

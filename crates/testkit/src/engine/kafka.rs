@@ -52,8 +52,7 @@ impl Kafka {
     }
 
     /// The same as brokers run: with all of the JVM's compilers, and 3 GiB of heap, most of it for what is short-lived.
-    /// Its collector then stops it once in ten seconds; in 512 MiB that is twice a second for 7 ms at 300,000 records/s,
-    /// which is most of a p99.
+    /// For what measures latencies: in 512 MiB its collector stops it so often that a p99 is the collector's.
     ///
     /// # Panics
     /// As [`Kafka::start`].
