@@ -9,30 +9,31 @@ use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
-use weir_runtime::consumer::BUDGET_BYTES_DEFAULT;
 use weir_runtime::record::{Place, Record};
 use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
 use weir_runtime::wake::Wake;
 
 mod checks;
-mod commits;
+mod commit;
+mod committed;
+mod config;
 #[cfg(test)]
 mod tests;
 
 use checks::{denied, wrong};
-use commits::GroupCommits;
+use committed::GroupCommits;
+pub use config::{OutOfRange, Protocol, SourceConfig, StartAt};
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -42,146 +43,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long leaving the group may hold up its caller. A broker that says nothing would hold it for a minute.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
-
-/// Where a partition without a commit is read from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// The oldest record there is: nothing is missed.
-    Earliest,
-    /// What comes from now on.
-    Latest,
-}
-
-/// What happens when the committed position is not in the log any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutOfRange {
-    /// The partition stops with a fault that says so: records were lost, and somebody must know.
-    Stop,
-    /// Goes on with the oldest record there is.
-    Earliest,
-    /// Goes on with what comes from now on.
-    Latest,
-}
-
-/// How members of the group share its partitions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Only what moves is taken away (`cooperative-sticky`).
-    Cooperative,
-    /// Everything is taken away and dealt anew (`range`): for groups whose other members know nothing else.
-    Eager,
-    /// The broker decides (KIP-848, brokers from 4.0 on).
-    Consumer,
-}
-
-/// Settings of a source.
-#[derive(Clone, Debug)]
-pub struct SourceConfig {
-    /// Brokers, `host:port,host:port`.
-    pub bootstrap: String,
-    /// The consumer group.
-    pub group: String,
-    /// Topics.
-    pub topics: Vec<String>,
-    /// Where a partition without a commit is read from.
-    pub start_at: StartAt,
-    /// What happens when a position is not in the log any more.
-    pub out_of_range: OutOfRange,
-    /// How members share partitions.
-    pub protocol: Protocol,
-    /// A name that this member keeps over restarts (`group.instance.id`): a quick restart moves nothing.
-    pub instance: Option<String>,
-    /// Bytes that librdkafka may fetch ahead, over all partitions. They are part of the consumer's budget; `None` is half
-    /// of it.
-    pub prefetch_bytes: Option<usize>,
-    /// Partitions that one member may have: what is fetched ahead is shared among so many.
-    pub partitions_expected: usize,
-    /// Further settings of librdkafka.
-    pub properties: BTreeMap<String, String>,
-}
-
-impl SourceConfig {
-    /// Defaults for these topics.
-    #[must_use]
-    pub fn new(bootstrap: &str, group: &str, topics: &[&str]) -> Self {
-        Self {
-            bootstrap: bootstrap.to_owned(),
-            group: group.to_owned(),
-            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
-            start_at: StartAt::Earliest,
-            out_of_range: OutOfRange::Stop,
-            protocol: Protocol::Cooperative,
-            instance: None,
-            prefetch_bytes: None,
-            partitions_expected: 16,
-            properties: BTreeMap::new(),
-        }
-    }
-
-    fn client(&self) -> Result<ClientConfig, Fault> {
-        const OURS: [(&str, &str); 5] = [
-            ("enable.auto.commit", "only what is done is committed"),
-            ("enable.auto.offset.store", "only what is done is committed"),
-            ("auto.offset.reset", "set out_of_range and start_at"),
-            ("group.protocol", "set protocol"),
-            ("partition.assignment.strategy", "set protocol"),
-        ];
-        if self.topics.is_empty() {
-            return Err(wrong("topics", "there is nothing to read; name one topic at least"));
-        }
-        if self.group.is_empty() {
-            return Err(wrong("group", "without a group nothing can be committed; give it a name"));
-        }
-        let ahead = self.prefetch_bytes.unwrap_or(BUDGET_BYTES_DEFAULT / 2);
-        let per_partition = ahead / self.partitions_expected.max(1);
-        let mut client = ClientConfig::new();
-        // `fetch.max.bytes` follows from `queued.max.messages.kbytes` and `message.max.bytes` by itself. Were it set here,
-        // librdkafka would refuse a larger `message.max.bytes` of `properties`.
-        // The default of a second stalls a reader that keeps up with its queue (librdkafka issue 3662).
-        client.set("fetch.queue.backoff.ms", "5");
-        client.set(
-            "queued.max.messages.kbytes",
-            per_partition.clamp(256 << 10, 8 << 20).div_euclid(1024).to_string(),
-        );
-        // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
-        client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
-        client.set("fetch.wait.max.ms", "100");
-        if self.protocol != Protocol::Consumer {
-            // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
-            // broker say how often.
-            client.set("heartbeat.interval.ms", "1000");
-        }
-        for (key, value) in &self.properties {
-            if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
-                return Err(wrong(format!("properties.\"{key}\""), *why));
-            }
-            client.set(key, value);
-        }
-        client
-            .set("bootstrap.servers", &self.bootstrap)
-            .set("group.id", &self.group)
-            .set("enable.auto.commit", "false")
-            .set("enable.auto.offset.store", "false")
-            .set(
-                "auto.offset.reset",
-                match self.out_of_range {
-                    OutOfRange::Stop => "error",
-                    OutOfRange::Earliest => "earliest",
-                    OutOfRange::Latest => "latest",
-                },
-            );
-        if let Some(instance) = &self.instance {
-            client.set("group.instance.id", instance);
-        }
-        match self.protocol {
-            Protocol::Cooperative => client.set("partition.assignment.strategy", "cooperative-sticky"),
-            Protocol::Eager => client.set("partition.assignment.strategy", "range,roundrobin"),
-            Protocol::Consumer => client.set("group.protocol", "consumer"),
-        };
-        client.set_log_level(RDKafkaLogLevel::Warning);
-        Ok(client)
-    }
-}
 
 /// What librdkafka told, to be acted on from the loop.
 enum Noted {
@@ -406,18 +267,6 @@ impl KafkaSource {
             }
         }
     }
-
-    fn commit_list(commits: &[Commit]) -> TopicPartitionList {
-        let mut list = TopicPartitionList::with_capacity(commits.len());
-        for commit in commits {
-            let mut element = list.add_partition(&commit.place.topic, commit.place.partition);
-            // An offset that we read is one that librdkafka can say.
-            let is_set = element.set_offset(Offset::Offset(commit.offset));
-            debug_assert!(is_set.is_ok());
-            element.set_metadata(&commit.metadata);
-        }
-        list
-    }
 }
 
 /// Refusals that no waiting mends.
@@ -533,7 +382,7 @@ impl LogSource for KafkaSource {
         for mut answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
             let is_of_now = |place: &Place| self.own.get(place).is_some_and(|own| answer.number >= own.since);
             answer.places.retain(|(place, _)| is_of_now(place));
-            on_answer(answer, events);
+            commit::on_answer(answer, events);
         }
         for (place, error) in std::mem::take(&mut self.errors) {
             events.push(queue_trouble(place, &error));
@@ -556,7 +405,7 @@ impl LogSource for KafkaSource {
         let Some(queue) = &self.commits else { return };
         let number = self.commit_number;
         self.commit_number += 1;
-        if let Err(code) = queue.commit(&Self::commit_list(commits), number) {
+        if let Err(code) = queue.commit(&commit::list(commits), number) {
             let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
             self.refused.push(CommitAnswer { number, code, places });
             self.wake.wake();
@@ -565,16 +414,7 @@ impl LogSource for KafkaSource {
 
     fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
         let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
-        // A queue of its own: librdkafka's own waiting commit has no limit.
-        let queue = CommitQueue::new(consumer.client().native_ptr(), &self.wake);
-        let refused = |code: Code| trouble(&KafkaError::ConsumerCommit(code.into()), "commit");
-        queue.commit(&Self::commit_list(commits), 0).map_err(refused)?;
-        let Some(answer) = queue.answer(wait_max) else {
-            return Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT));
-        };
-        let codes = std::iter::once(answer.code).chain(answer.places.iter().map(|(_, code)| *code));
-        let wrong = codes.into_iter().find(|code| *code != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
-        wrong.map_or(Ok(()), |code| Err(refused(code)))
+        commit::and_wait(consumer, &commit::list(commits), &self.wake, wait_max)
     }
 
     fn release(&mut self, places: &[Place]) {
@@ -639,23 +479,6 @@ impl LogSource for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-/// What a commit's answer means for each of its partitions.
-fn on_answer(answer: CommitAnswer, events: &mut Vec<Event>) {
-    let is_fine = |code: Code| code == Code::RD_KAFKA_RESP_ERR_NO_ERROR;
-    let (fine, refused): (Vec<_>, Vec<_>) =
-        answer.places.into_iter().partition(|(_, code)| is_fine(answer.code) && is_fine(*code));
-    if let Some((place, code)) = refused.first() {
-        let code = if is_fine(answer.code) { *code } else { answer.code };
-        let error = KafkaError::ConsumerCommit(code.into());
-        let fault = Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "commit", place.to_string());
-        let places = refused.iter().map(|(place, _)| place.clone()).collect();
-        events.push(Event::CommitFailed(places, fault.caused_by(error)));
-    }
-    if !fine.is_empty() {
-        events.push(Event::Committed(fine.into_iter().map(|(place, _)| place).collect()));
     }
 }
 

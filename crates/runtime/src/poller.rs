@@ -448,8 +448,8 @@ impl Poller {
         true
     }
 
-    /// The last commit of partitions that go away. A second try, because a coordinator that is busy with the rebalance
-    /// may refuse the first; after that the next owner repeats what was not committed.
+    /// The last commit of partitions that go away. A second try, because the first, or its answer, may get lost with a
+    /// broker; after that the next owner repeats what was not committed.
     fn commit_last(&mut self, leaving: &[Partition]) {
         let commits: Vec<Commit> = leaving
             .iter()

@@ -114,7 +114,8 @@ pub trait LogSource: Send {
     /// Begins a commit; [`Event::Committed`] or [`Event::CommitFailed`] follows.
     fn commit(&mut self, commits: &[Commit]);
 
-    /// Commits and waits for the answer.
+    /// Commits and waits for the answer. What the group refuses only while it deals its partitions anew is tried again
+    /// within `wait_max`: nobody else comes back to it.
     ///
     /// # Errors
     /// When the answer is no, or does not come in time.

@@ -1,6 +1,6 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
-use super::commits::GroupCommits;
+use super::committed::GroupCommits;
 use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied};
 use crate::topics::Topics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::embedded::EmbeddedLog;
+use rdkafka::types::RDKafkaApiKey;
 use weir_model::TopicName;
 
 /// Calls the source until there is an event that `pick` takes.
@@ -69,4 +70,56 @@ fn a_commits_late_answer_says_nothing_about_a_new_assignment_of_its_partition() 
     assert_eq!(until(&mut source, answered), [second]);
     source.commit(&[commit(&first)]);
     assert_eq!(until(&mut source, answered), [first]);
+}
+
+/// A member of a group of its own that has the one partition of `t`.
+fn member_of(log: &EmbeddedLog) -> (KafkaSource, Vec<Commit>) {
+    log.create_topic(&TopicName::new("t").unwrap(), 1, 1).unwrap();
+    let mut source = KafkaSource::new(SourceConfig::new(&log.bootstrap(), "g", &["t"]));
+    source.start(Wake::default()).unwrap();
+    until(&mut source, |event| matches!(event, Event::Assigned(_)).then_some(()));
+    let commit = Commit { place: Place::new("t", 0), offset: 1, metadata: String::new() };
+    (source, vec![commit])
+}
+
+fn committed(source: &KafkaSource) -> Option<i64> {
+    let list = list_of(&[Place::new("t", 0)]);
+    let found = source.consumer.as_ref().unwrap().committed_offsets(list, ASK_WAIT).unwrap();
+    crate::ffi::committed::read(&found)[0].offset
+}
+
+/// The group takes no commit between two generations; the two tries of the poller came a millisecond apart.
+#[test]
+fn the_last_commit_comes_again_while_a_rebalance_refuses_it() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (mut source, commits) = member_of(&log);
+    log.cluster()
+        .request_errors(RDKafkaApiKey::OffsetCommit, &[Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS; 4]);
+    source.commit_and_wait(&commits, Duration::from_secs(5)).unwrap();
+    assert_eq!(committed(&source), Some(1));
+}
+
+#[test]
+fn the_last_commit_waits_for_a_rebalance_only_as_long_as_it_may() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (mut source, commits) = member_of(&log);
+    log.cluster()
+        .request_errors(RDKafkaApiKey::OffsetCommit, &[Code::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS; 99]);
+    let began = Instant::now();
+    let fault = source.commit_and_wait(&commits, Duration::from_millis(300)).unwrap_err();
+    assert!(fault.chain().contains("RebalanceInProgress"), "{}", fault.chain());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+/// A member that the group has put out would commit as one without a group, which an empty group takes.
+#[test]
+fn what_is_lost_is_not_committed_by_another_try() {
+    let log = EmbeddedLog::start(1).unwrap();
+    let (mut source, commits) = member_of(&log);
+    log.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[Code::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    for _ in 0..2 {
+        let fault = source.commit_and_wait(&commits, Duration::from_secs(5)).unwrap_err();
+        assert!(fault.chain().contains("AssignmentLost"), "{}", fault.chain());
+    }
+    assert_eq!(committed(&source), None);
 }
