@@ -12,8 +12,8 @@ use weir_model::{Fault, FaultKind};
 use weir_runtime::source::{Commit, Event};
 use weir_runtime::wake::Wake;
 
-/// How long a commit comes again that is refused because of a rebalance. The group takes none from the answer to
-/// JoinGroup until its leader's SyncGroup, which is milliseconds while the leader is well.
+/// How long a commit comes again that is refused because of a rebalance. Between generations a classic group takes none:
+/// from its answers to JoinGroup until its leader's SyncGroup, which is milliseconds while the members are well.
 const REBALANCE_WAIT: Duration = Duration::from_secs(3);
 
 /// The first wait before it comes again; each one is twice as long as the one before.
@@ -35,9 +35,9 @@ pub(super) fn list(commits: &[Commit]) -> TopicPartitionList {
     list
 }
 
-/// Commits and waits for the answer. What a rebalance under way refuses comes again until it is over
-/// (`GroupMetadataManager` and `ClassicGroup.validateOffsetCommit` of Kafka refuse in `CompletingRebalance`; librdkafka
-/// gives up at once).
+/// Commits and waits for the answer. What a rebalance under way refuses comes again until it is over; librdkafka gives up
+/// at once. Follows Kafka's `ClassicGroup.validateOffsetCommit`: ILLEGAL_GENERATION while the member has not heard of the
+/// new generation, REBALANCE_IN_PROGRESS until the leader has dealt the partitions.
 pub(super) fn and_wait(
     consumer: &BaseConsumer<Context>,
     list: &TopicPartitionList,

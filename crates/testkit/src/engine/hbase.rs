@@ -233,8 +233,8 @@ pub(super) fn settings(folder: &Path, zookeeper_port: u16) -> Vec<(&'static str,
     ]
 }
 
-/// With a put of 40 MiB 2.6.4 lives in 280 MiB. It was seen to write that put out as text besides
-/// (`MutateRequest.toString`), and to abort itself in 512.
+/// For the scenario with a put of 40 MiB: 2.6.4 was seen to write that put out as text besides
+/// (`MutateRequest.toString`), and to abort itself in 512 MiB.
 const HEAP_MIB: u32 = 1536;
 
 fn launch(line: Line, folder: &Path, starts: u32) -> Process {
