@@ -23,8 +23,6 @@ const BROWSER: [(&str, &str); 3] = [
     ("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"),
 ];
 
-const NEXTEST: &str = "0.9.114";
-
 /// What the build needs.
 pub(crate) fn ensure_libraries() -> Result<(), String> {
     ensure(&LIBRARIES)
@@ -69,7 +67,7 @@ fn ensure(packages: &[(&str, &str)]) -> Result<(), String> {
     if !is_root || !std::path::Path::new("/usr/bin/apt-get").exists() {
         return Err(format!("this machine lacks {names}; run: sudo apt-get install -y {names}"));
     }
-    println!("installing {names}");
+    println!("installing with apt-get, because the build or the tests need them: {names}");
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(std::process::Stdio::null());
@@ -79,14 +77,4 @@ fn ensure(packages: &[(&str, &str)]) -> Result<(), String> {
     let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
     install.extend(missing);
     apt(&install)
-}
-
-/// The test runner.
-pub(crate) fn ensure_nextest() -> Result<(), String> {
-    let there = Command::new("cargo").args(["nextest", "--version"]).output();
-    if there.is_ok_and(|output| output.status.success()) {
-        return Ok(());
-    }
-    println!("installing cargo-nextest {NEXTEST} (some minutes, once)");
-    super::cargo(&["install", "--quiet", "--locked", "cargo-nextest", "--version", NEXTEST])
 }

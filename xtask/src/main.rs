@@ -2,9 +2,11 @@
 
 mod fuzz;
 mod machine;
+mod runner;
 mod soak;
 mod tidy;
 
+use runner::Runner;
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "cargo x TASK
@@ -68,9 +70,10 @@ fn main() -> ExitCode {
 
 fn demo(arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;
+    println!("the demonstration: builds weir (about 7 minutes on two cores the first time), then runs it");
+    cargo(&RELEASE)?;
     if arguments.contains(&"--real") {
         machine::ensure_engines()?;
-        cargo(&RELEASE)?;
         let mut command =
             vec!["run", "--release", "--quiet", "--package", "weir", "--example", "demo_real", "--"];
         command.extend(arguments.iter().filter(|word| **word != "--real"));
@@ -82,7 +85,7 @@ fn demo(arguments: &[&str]) -> Result<(), String> {
 }
 
 /// The binary that the demonstration and the benches on real engines run.
-const RELEASE: [&str; 7] = ["build", "--release", "--quiet", "--package", "weir", "--bin", "weir"];
+const RELEASE: [&str; 6] = ["build", "--release", "--package", "weir", "--bin", "weir"];
 
 fn bench(example: &str, arguments: &[&str]) -> Result<(), String> {
     machine::ensure_libraries()?;
@@ -155,38 +158,47 @@ fn engines(arguments: &[&str]) -> Result<(), String> {
     cargo(&command)
 }
 
-/// Everything before the tests.
-fn gate() -> Result<(), String> {
+/// Everything before the tests; the runner for them.
+fn gate() -> Result<Runner, String> {
     machine::ensure_libraries()?;
-    machine::ensure_nextest()?;
+    let runner = Runner::ensure()?;
     step("format", || cargo(&["fmt", "--all", "--check"]))?;
     step("tidy", tidy::run)?;
-    step("lints", || cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    step("drift", || drift(false))
+    step("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("drift", || drift(false))?;
+    Ok(runner)
 }
 
 fn check() -> Result<(), String> {
-    gate()?;
-    step("tests without engines", || {
-        cargo(&["nextest", "run", "--workspace", "-E", "not test(/(^|::)real::/)"])
-    })
+    println!(
+        "format, lints, tidy, drift, tests without a JVM: minutes, after a first build of about 10 on two cores"
+    );
+    let runner = gate()?;
+    step("tests without engines", || run(runner.command(&["--workspace", "-E", "not test(/(^|::)real::/)"])))
 }
 
 fn test() -> Result<(), String> {
-    gate()?;
+    println!(
+        "everything, on real HBase and Kafka: about 40 minutes on two cores, 20 more the first time (build, engines)"
+    );
+    let runner = gate()?;
     machine::ensure_engines()?;
     machine::ensure_browser()?;
     step("documentation", || {
         let mut command = Command::new("cargo");
-        command.args(["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
+        command.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
         run(command)
     })?;
     let report = std::env::temp_dir().join(format!("weir-engines-{}.txt", std::process::id()));
+    let _ = std::fs::remove_file(runner::report());
     let tested = step("tests on real engines", || {
-        let mut command = Command::new("cargo");
-        command.args(["nextest", "run", "--workspace"]).env("WEIR_ENGINES_REPORT", &report);
+        let mut command = runner.command(&["--workspace"]);
+        command.env("WEIR_ENGINES_REPORT", &report);
         run(command)
     });
+    if let Ok(report) = std::fs::read_to_string(runner::report()) {
+        print!("{}", runner::times(&report));
+    }
     let text = std::fs::read_to_string(&report).unwrap_or_default();
     let _ = std::fs::remove_file(&report);
     let mut lines: Vec<&str> = text.lines().collect();
@@ -205,7 +217,7 @@ const MADE: [(&str, [&str; 2]); 2] =
     [("docs/weir.schema.json", ["config", "schema"]), ("docs/weir.sample.toml", ["config", "sample"])];
 
 fn drift(write: bool) -> Result<(), String> {
-    cargo(&["build", "--quiet", "--package", "weir"])?;
+    cargo(&["build", "--package", "weir"])?;
     for (file, words) in MADE {
         let mut command = Command::new("cargo");
         command.args(["run", "--quiet", "--package", "weir", "--bin", "weir", "--"]).args(words);

@@ -1,5 +1,6 @@
 //! `cargo x soak [NAME]`: the campaigns in their full form, and their figures into `docs/reliability.md`.
 
+use super::runner::Runner;
 use super::{machine, run, step};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -12,7 +13,7 @@ const END: &str = "<!-- campaigns end -->";
 /// Runs every campaign whose test has NAME in its name; without a name all of them.
 pub(crate) fn soak(name: Option<&str>) -> Result<(), String> {
     machine::ensure_libraries()?;
-    machine::ensure_nextest()?;
+    let runner = Runner::ensure()?;
     machine::ensure_engines()?;
     let report = std::env::temp_dir().join(format!("weir-campaigns-{}.txt", std::process::id()));
     let filter = match name {
@@ -20,8 +21,7 @@ pub(crate) fn soak(name: Option<&str>) -> Result<(), String> {
         None => "test(/(^|::)real::/)".to_owned(),
     };
     let tested = step("campaigns in full form", || {
-        let mut command = Command::new("cargo");
-        command.args(["nextest", "run", "--workspace", "--profile", "soak", "-E", &filter]);
+        let mut command = runner.command(&["--workspace", "--profile", "soak", "-E", &filter]);
         command.env("WEIR_SOAK", "1").env("WEIR_CAMPAIGN_REPORT", &report);
         run(command)
     });
