@@ -8,15 +8,27 @@ const PACKAGES_MAX: usize = 350;
 const BANNED_MODULES: [&str; 5] = ["utils", "common", "helpers", "misc", "types"];
 
 /// Each crate with what of ours it may use (beside dev-dependencies).
-const FLOORS: [(&str, &[&str]); 9] = [
+const FLOORS: [(&str, &[&str]); 10] = [
     ("model", &[]),
+    ("sim-kernel", &[]),
     ("wire", &["weir-model"]),
     ("runtime", &["weir-model"]),
     ("kafka", &["weir-model", "weir-runtime"]),
     ("hbase", &["weir-model", "weir-runtime", "weir-wire"]),
     ("apps", &["weir-model", "weir-runtime", "weir-wire"]),
-    ("weir", &["weir-apps", "weir-hbase", "weir-kafka", "weir-model", "weir-runtime", "weir-wire"]),
-    ("testkit", &["weir-model", "weir-runtime", "weir-wire"]),
+    (
+        "weir",
+        &[
+            "weir-apps",
+            "weir-hbase",
+            "weir-kafka",
+            "weir-model",
+            "weir-runtime",
+            "weir-sim-kernel",
+            "weir-wire",
+        ],
+    ),
+    ("testkit", &["weir-model", "weir-runtime", "weir-sim-kernel", "weir-wire"]),
     ("xtask", &[]),
 ];
 

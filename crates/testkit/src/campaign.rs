@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display};
 use std::io::Write as _;
+use weir_sim_kernel::Rng;
 
 /// Environment variable with the file that reports are appended to, one line each.
 pub const REPORT_VARIABLE: &str = "WEIR_CAMPAIGN_REPORT";
@@ -56,31 +57,15 @@ impl Display for Report {
     }
 }
 
-/// Random numbers from a seed (SplitMix64): the same seed makes the same campaign.
-#[derive(Clone, Debug)]
-pub struct Dice {
-    state: u64,
-}
-
-impl Dice {
-    /// Dice from the environment's seed, else from this one; says which.
-    ///
-    /// # Panics
-    /// When the environment's seed is no number.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        let seed = std::env::var(SEED_VARIABLE)
-            .map_or(seed, |text| text.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE}={text:?}")));
-        println!("seed {seed} ({SEED_VARIABLE}={seed} runs the same moments again)");
-        Self { state: seed }
-    }
-
-    /// A number from `low` on, below `high`.
-    pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        low + (mixed ^ (mixed >> 31)) % (high - low).max(1)
-    }
+/// Returns random numbers from the environment's seed, else from this one, and prints which: the same seed makes the
+/// same campaign.
+///
+/// # Panics
+/// When the environment's seed is no number.
+#[must_use]
+pub fn rng(seed: u64) -> Rng {
+    let seed = std::env::var(SEED_VARIABLE)
+        .map_or(seed, |text| text.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE}={text:?}")));
+    println!("seed {seed} ({SEED_VARIABLE}={seed} runs the same moments again)");
+    Rng::from_seed(seed)
 }

@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use std::io::BufRead as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use weir_sim_kernel::Rng;
 
 const ASK_WAIT: Duration = Duration::from_secs(30);
 
@@ -69,7 +70,7 @@ fn record_count(bootstrap: &str, topic: &Topic) -> Result<u64, Failure> {
 pub(crate) fn fill(bootstrap: &str, topic: &Topic, records: u64) -> Result<(), Failure> {
     create(bootstrap, topic.name, topic.partitions)?;
     let producer = producer(bootstrap, "10")?;
-    let (mut chance, zipf) = (Chance(7), Zipf::new(topic.keys));
+    let (mut chance, zipf) = (Rng::from_seed(7), Zipf::new(topic.keys));
     let bytes = match topic.value {
         Value::Bytes(bytes) => vec![b'v'; bytes],
         Value::Task => br#"{"producedTime":1767225600000,"processLatency":0}"#.to_vec(),
@@ -77,7 +78,7 @@ pub(crate) fn fill(bootstrap: &str, topic: &Topic, records: u64) -> Result<(), F
     for number in 0..records {
         let key = match topic.keys {
             Keys::Null => None,
-            Keys::Even(keys) => Some(chance.next() % keys),
+            Keys::Even(keys) => Some(chance.roll() % keys),
             Keys::Zipf => Some(zipf.key(&mut chance)),
         };
         let key = key.map(|key| format!("{key:016}"));
@@ -123,19 +124,6 @@ fn send(producer: &BaseProducer, mut record: BaseRecord<'_, String, [u8]>) -> Re
     }
 }
 
-/// Chance that is the same in every run (`SplitMix64`).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 /// The n-th key comes 1/n as often as the first.
 struct Zipf(Vec<f64>);
 
@@ -153,9 +141,9 @@ impl Zipf {
         )
     }
 
-    fn key(&self, chance: &mut Chance) -> u64 {
+    fn key(&self, chance: &mut Rng) -> u64 {
         let all = self.0.last().copied().unwrap_or_default();
-        let at = chance.next() as f64 / u64::MAX as f64 * all;
+        let at = chance.roll() as f64 / u64::MAX as f64 * all;
         self.0.partition_point(|sum| *sum < at) as u64
     }
 }
@@ -206,7 +194,7 @@ impl Source {
 /// The child: `full|paced|hot|distinct SECONDS RATE` lines, answered when all of it is acknowledged.
 pub(crate) fn run(bootstrap: &str, topic: &str) -> Result<(), Failure> {
     let producer = producer(bootstrap, "1")?;
-    let mut chance = Chance(11);
+    let mut chance = Rng::from_seed(11);
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split(' ').collect();
@@ -229,7 +217,7 @@ pub(crate) fn run(bootstrap: &str, topic: &str) -> Result<(), Failure> {
                 let key = match *how {
                     "hot" if sent.is_multiple_of(2) => 0,
                     "distinct" => 1 + sent,
-                    _ => 1 + chance.next() % 9_999,
+                    _ => 1 + chance.roll() % 9_999,
                 };
                 let after = if *how == "full" {
                     started.elapsed()

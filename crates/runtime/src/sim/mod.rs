@@ -4,7 +4,6 @@
 //! the writer of dead letters misbehave by script, and a book checks every act. `docs/simulator.md` has the promises.
 
 mod book;
-mod dice;
 mod group;
 mod member;
 mod plan;

@@ -1,9 +1,9 @@
 //! The fixed conditions of one run: how large the world is, how its consumers are set, and how each record fares.
 
-use super::dice::Dice;
 use crate::batch::Full;
 use crate::retry::{Exhausted, RetryPolicy};
 use std::time::Duration;
+use weir_sim_kernel::Rng;
 
 /// How members share partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub(super) struct Plan {
 impl Plan {
     /// The conditions that a seed stands for.
     pub(super) fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, "plan");
+        let mut dice = Rng::new(seed, "plan");
         let parks = dice.chance(10);
         let batch = dice.chance(20).then(|| Full {
             count: dice.between(2, 20) as usize,
@@ -158,7 +158,7 @@ impl Plan {
 
     /// How the record of this number fares.
     pub(super) fn fate(&self, record: u64) -> Fate {
-        let mut dice = Dice::new(self.seed ^ record.rotate_left(32), "fate");
+        let mut dice = Rng::new(self.seed ^ record.rotate_left(32), "fate");
         let kind = dice.below(20) as u32;
         let may = |bit: u32| self.fates >> bit & 1 == 1;
         // So often it fails without being given up.
@@ -192,7 +192,7 @@ impl Plan {
 
     /// The key of the record of this number. Key 0 is the one that may be ignored.
     pub(super) fn key(&self, record: u64) -> Option<u64> {
-        let mut dice = Dice::new(self.seed ^ record.rotate_left(32), "key");
+        let mut dice = Rng::new(self.seed ^ record.rotate_left(32), "key");
         (!dice.chance(10)).then(|| dice.roll() % self.keys)
     }
 

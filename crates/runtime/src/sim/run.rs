@@ -1,7 +1,6 @@
 //! One run: the script by the clock, and the checks at rest.
 
 use super::book::{Breach, Counts, Promise};
-use super::dice::Dice;
 use super::member::{self, Live};
 use super::plan::{Fate, Plan};
 use super::script::{Act, ActKind, FlowChange};
@@ -9,6 +8,7 @@ use super::world::World;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use weir_sim_kernel::Rng;
 
 /// After the last trouble everything must be done within this time.
 const SETTLED_WITHIN: Duration = Duration::from_secs(1800);
@@ -286,7 +286,7 @@ async fn play(plan: &Plan, acts: &[Act]) -> Outcome {
     let world = World::new(plan);
     let slots = (0..plan.members).map(|_| None).collect();
     let site = Site { world, plan: Arc::new(plan.clone()), slots: Arc::new(Mutex::new(slots)) };
-    let mut dice = Dice::new(plan.seed, "start");
+    let mut dice = Rng::new(plan.seed, "start");
     for slot in 0..plan.members {
         site.start_later(slot, Duration::from_millis(dice.between(0, 50)));
     }

@@ -1,7 +1,7 @@
 //! What happens in a run, as a list: made from the seed, printed, and made shorter while the run still fails.
 
-use super::dice::Dice;
 use super::plan::{FATE_KINDS, Plan, Protocol};
+use weir_sim_kernel::{Rng, fewest_in_pieces};
 
 /// One act at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(super) enum ActKind {
 /// The script that a plan's seed stands for, in order of time.
 pub(super) fn script(plan: &Plan) -> Vec<Act> {
     let mut acts = Vec::new();
-    let mut dice = Dice::new(plan.seed, "records");
+    let mut dice = Rng::new(plan.seed, "records");
     let mut at_ms = 0;
     let mut record = 0;
     while record < plan.records {
@@ -99,7 +99,7 @@ pub(super) fn script(plan: &Plan) -> Vec<Act> {
         }
         at_ms += dice.between(0, plan.span_ms * 20 / plan.records);
     }
-    let mut dice = Dice::new(plan.seed, "troubles");
+    let mut dice = Rng::new(plan.seed, "troubles");
     for _ in 0..plan.troubles {
         acts.push(Act { at_ms: dice.between(0, plan.span_ms), kind: trouble(plan, &mut dice) });
     }
@@ -107,7 +107,7 @@ pub(super) fn script(plan: &Plan) -> Vec<Act> {
     acts
 }
 
-fn trouble(plan: &Plan, dice: &mut Dice) -> ActKind {
+fn trouble(plan: &Plan, dice: &mut Rng) -> ActKind {
     let member = dice.below(plan.members);
     let for_ms = dice.between(50, 6000);
     match dice.below(17) {
@@ -168,7 +168,7 @@ pub(super) fn shrink(
     };
     loop {
         let before = (plan.clone(), acts.len());
-        acts = fewer(&plan, acts, &fails);
+        acts = fewest_in_pieces(acts, |acts| fails(&plan, acts));
         for plainer in plainer(&plan) {
             if plainer != plan && fails(&plainer, &acts) {
                 plan = plainer;
@@ -179,24 +179,6 @@ pub(super) fn shrink(
             return (plan, acts);
         }
     }
-}
-
-fn fewer(plan: &Plan, mut acts: Vec<Act>, fails: &impl Fn(&Plan, &[Act]) -> bool) -> Vec<Act> {
-    let mut piece = acts.len().div_ceil(2);
-    while piece > 0 {
-        let mut index = 0;
-        while index < acts.len() {
-            let mut left = acts.clone();
-            left.drain(index..(index + piece).min(acts.len()));
-            if fails(plan, &left) {
-                acts = left;
-            } else {
-                index += piece;
-            }
-        }
-        piece /= 2;
-    }
-    acts
 }
 
 /// Conditions that are a little plainer than these, each in one way.

@@ -7,9 +7,8 @@ use super::plan::Plan;
 use super::run::{Outcome, run};
 use super::script::{Act, script, shrink};
 use crate::mutant::{Mutant, plant};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use weir_sim_kernel::{Judged, Seeds, campaign, seed_that_catches};
 
 /// Seeds of a run in the gate.
 const SEEDS: u64 = 400;
@@ -76,52 +75,36 @@ fn tell(plan: &Plan, act: &Act) -> String {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs seeds on two threads; the counts of all, the time on their clocks, and the stories of those that broke a promise.
-fn campaign(first: u64, count: u64) -> (Counts, Duration, Vec<String>) {
-    const STORIES_MAX: usize = 3;
-    let next = AtomicU64::new(first);
-    let totals = Mutex::new((Counts::default(), Duration::ZERO, Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count || totals.lock().unwrap().2.len() >= STORIES_MAX {
-                        return;
-                    }
-                    let plan = Plan::of(seed);
-                    let outcome = play(&plan, &script(&plan), None);
-                    let told = (!outcome.breaches.is_empty()).then(|| {
-                        println!("seed {seed} breaks {:?}; shrinking it", outcome.breaches[0]);
-                        story(&plan, &outcome.breaches, None)
-                    });
-                    let mut totals = totals.lock().unwrap();
-                    totals.0.add(&outcome.counts);
-                    totals.1 += outcome.simulated;
-                    totals.2.extend(told);
-                }
-            });
-        }
-    });
-    totals.into_inner().unwrap()
+/// Runs seeds; the counts of all, the time on their clocks, and the stories of those that broke a promise.
+fn run_all(seeds: Seeds) -> (Counts, Duration, Vec<String>) {
+    let run = |seed| {
+        let plan = Plan::of(seed);
+        let outcome = play(&plan, &script(&plan), None);
+        let story = (!outcome.breaches.is_empty()).then(|| {
+            println!("seed {seed} breaks {:?}; shrinking it", outcome.breaches[0]);
+            story(&plan, &outcome.breaches, None)
+        });
+        Judged { counts: (outcome.counts, outcome.simulated), story }
+    };
+    let add = |total: &mut (Counts, Duration), more: (Counts, Duration)| {
+        total.0.add(&more.0);
+        total.1 += more.1;
+    };
+    let ((counts, simulated), stories) = campaign(seeds, run, add);
+    (counts, simulated, stories)
 }
 
 #[test]
 fn no_trouble_breaks_a_promise_of_the_runtime() {
     let started = Instant::now();
-    let one = number("WEIR_SIM_SEED");
-    let count = number("WEIR_SIM_SEEDS").unwrap_or(SEEDS);
-    let (first, count) = one.map_or((0, count), |seed| (seed, 1));
-    if one.is_some() {
+    let seeds = Seeds::from_environment(SEEDS);
+    let Seeds { first, count, is_one } = seeds;
+    if is_one {
         let plan = Plan::of(first);
         let told: Vec<String> = script(&plan).iter().map(|act| tell(&plan, act)).collect();
         println!("{plan:#?}\n{}", told.join("\n"));
     }
-    let (counts, simulated, stories) = campaign(first, count);
+    let (counts, simulated, stories) = run_all(seeds);
     assert!(stories.is_empty(), "{}", stories.join("\n\n"));
     let took = started.elapsed();
     let rate = count as f64 * 60.0 / took.as_secs_f64();
@@ -152,12 +135,10 @@ fn a_seed_is_the_same_run_each_time() {
 fn each_planted_defect_is_caught() {
     const SEEDS_MAX: u64 = 200;
     for (mutant, promise) in MUTANTS {
-        let caught = (0..SEEDS_MAX).find(|seed| {
-            let plan = Plan::of(*seed);
+        let seed = seed_that_catches(&format!("{mutant:?}"), SEEDS_MAX, |seed| {
+            let plan = Plan::of(seed);
             breaks(&play(&plan, &script(&plan), Some(mutant)), promise)
         });
-        let seed =
-            caught.unwrap_or_else(|| panic!("{mutant:?} does not break {promise:?} in {SEEDS_MAX} seeds"));
         println!("{mutant:?} breaks {promise:?} at seed {seed}");
     }
 }

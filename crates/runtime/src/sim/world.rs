@@ -2,7 +2,6 @@
 //! waiting.
 
 use super::book::{Book, Promise};
-use super::dice::Dice;
 use super::plan::Plan;
 use super::script::{CommitTrouble, FlowChange, LetterTrouble};
 use crate::record::Place;
@@ -14,6 +13,7 @@ use std::task::Waker;
 use std::time::Duration;
 use tokio::time::Instant;
 use weir_model::{Fault, FaultKind};
+use weir_sim_kernel::Rng;
 
 pub(super) const TOPIC: &str = "t";
 pub(super) const DEAD_TOPIC: &str = "t-dead";
@@ -86,7 +86,7 @@ pub(super) struct State {
     pub(super) book: Book,
     pub(super) members: Vec<Member>,
     pub(super) partitions: Vec<Partition>,
-    pub(super) dice: Dice,
+    pub(super) dice: Rng,
     /// An eager group waits until nobody has anything.
     pub(super) is_dealing: bool,
     /// Calls of handlers so far.
@@ -123,7 +123,7 @@ impl World {
             book: Book::new(plan.attempts_max, plan.batch.is_some()),
             members: Vec::new(),
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
-            dice: Dice::new(plan.seed, "world"),
+            dice: Rng::new(plan.seed, "world"),
             is_dealing: false,
             calls: 0,
             cut_until: None,

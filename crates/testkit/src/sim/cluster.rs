@@ -6,7 +6,6 @@
 //! queue from the last position.
 
 use super::book::{Book, Entry, OwnedCell, Promise};
-use super::dice::Dice;
 use super::link::{Answered, Connection, Pipes, Road};
 use super::plan::Plan;
 use std::collections::HashMap;
@@ -16,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::call::{ConnectionHeader, encode_call};
 use weir_wire::hbase::cell_block::CellKind;
 use weir_wire::hbase::markers;
@@ -128,7 +128,7 @@ impl Cluster {
     /// Starts all servers.
     #[must_use]
     pub fn start(plan: &Plan, book: Arc<Book>, sinks: Arc<dyn Sinks>) -> Arc<Self> {
-        let mut dice = Dice::new(plan.seed, "cluster");
+        let mut dice = Rng::new(plan.seed, "cluster");
         let cluster = Arc::new(Self {
             plan: plan.clone(),
             book,
@@ -174,7 +174,7 @@ impl Cluster {
     }
 
     /// A client writes one entry.
-    pub fn put(&self, dice: &mut Dice) {
+    pub fn put(&self, dice: &mut Rng) {
         let mut state = self.state();
         let index = dice.below(state.regions.len());
         let State { regions, servers, .. } = &mut *state;
@@ -250,7 +250,7 @@ impl Cluster {
     /// Starts the source of a queue on a server.
     fn ship(self: &Arc<Self>, queue: Arc<Queue>, server: usize) {
         let number = self.sources.fetch_add(1, Ordering::Relaxed);
-        let dice = Dice::new(self.plan.seed, &format!("source {number}"));
+        let dice = Rng::new(self.plan.seed, &format!("source {number}"));
         let source = Source {
             cluster: Arc::clone(self),
             server,
@@ -264,7 +264,7 @@ impl Cluster {
 }
 
 /// What a client writes.
-fn content(table: &'static str, plan: &Plan, dice: &mut Dice) -> (Vec<OwnedCell>, &'static str, bool) {
+fn content(table: &'static str, plan: &Plan, dice: &mut Rng) -> (Vec<OwnedCell>, &'static str, bool) {
     if dice.chance(6) {
         return match dice.below(3) {
             0 => (Vec::new(), table, false),
@@ -276,7 +276,7 @@ fn content(table: &'static str, plan: &Plan, dice: &mut Dice) -> (Vec<OwnedCell>
     ((0..count).map(|index| cell(&[b'q', index as u8], b"f", plan, dice)).collect(), table, true)
 }
 
-fn cell(qualifier: &[u8], family: &'static [u8], plan: &Plan, dice: &mut Dice) -> OwnedCell {
+fn cell(qualifier: &[u8], family: &'static [u8], plan: &Plan, dice: &mut Rng) -> OwnedCell {
     const KINDS: [CellKind; 5] = [
         CellKind::PUT,
         CellKind::DELETE,
@@ -304,7 +304,7 @@ struct Source {
     cluster: Arc<Cluster>,
     server: usize,
     road: Arc<Road>,
-    dice: Dice,
+    dice: Rng,
     connections: HashMap<usize, Arc<Connection>>,
 }
 
@@ -383,7 +383,7 @@ impl Source {
         };
         header.encode(&mut hello);
         let number = self.dice.roll();
-        let connection = Connection::open(pipes, hello, &self.road, Dice::new(number, "packets"));
+        let connection = Connection::open(pipes, hello, &self.road, Rng::new(number, "packets"));
         self.cluster.sinks.opened(process, &connection);
         self.cluster.state().servers[self.server].connections.push(Arc::clone(&connection));
         self.connections.insert(process, Arc::clone(&connection));

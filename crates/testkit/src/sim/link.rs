@@ -3,7 +3,6 @@
 //! Calls are multiplexed as HBase's client does it: answers find their call by its id, a call that has timed out is
 //! forgotten and its late answer ignored, and when the connection ends all its calls fail.
 
-use super::dice::Dice;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::call::{RemoteException, parse_answer};
 
 /// Calls of one connection that wait to be written.
@@ -134,7 +134,7 @@ pub struct Connection {
 impl Connection {
     /// Says hello and begins to carry calls.
     #[must_use]
-    pub fn open(pipes: Pipes, hello: Vec<u8>, road: &Arc<Road>, dice: Dice) -> Arc<Self> {
+    pub fn open(pipes: Pipes, hello: Vec<u8>, road: &Arc<Road>, dice: Rng) -> Arc<Self> {
         let (calls, inbox) = mpsc::channel(CALLS_MAX);
         let connection =
             Arc::new(Self { calls, waiting: Mutex::new(Some(HashMap::new())), tasks: OnceLock::new() });
@@ -184,7 +184,7 @@ async fn write(
     mut inbox: mpsc::Receiver<Vec<u8>>,
     road: Arc<Road>,
     connection: Arc<Connection>,
-    mut dice: Dice,
+    mut dice: Rng,
 ) {
     while let Some(frame) = inbox.recv().await {
         let mut rest = frame.as_slice();

@@ -4,7 +4,6 @@
 //! and when a batch fails in part, a first part of it is there. All the rest may go wrong.
 
 use super::book::{Book, Promise, Record};
-use super::dice::Dice;
 use super::plan::Plan;
 use super::script::LogTrouble;
 use std::collections::BTreeMap;
@@ -15,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::log::{Job, LogWriter, RecordBatch};
+use weir_sim_kernel::Rng;
 
 /// A defect planted on purpose: the checks must catch each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ pub struct Producer {
     log: Arc<Log>,
     lanes: Vec<mpsc::Sender<Chunk>>,
     is_alive: Arc<AtomicBool>,
-    dice: Mutex<Dice>,
+    dice: Mutex<Rng>,
 }
 
 impl Producer {
@@ -138,7 +138,7 @@ impl Producer {
         let is_alive = Arc::new(AtomicBool::new(true));
         let lanes = (0..log.partitions).map(|partition| {
             let (sender, chunks) = mpsc::channel(LANE_MAX);
-            let dice = Dice::new(log.seed, &format!("lane {number} {partition}"));
+            let dice = Rng::new(log.seed, &format!("lane {number} {partition}"));
             tokio::spawn(lane(Arc::clone(log), partition, chunks, Arc::clone(&is_alive), dice));
             sender
         });
@@ -146,7 +146,7 @@ impl Producer {
             log: Arc::clone(log),
             lanes: lanes.collect(),
             is_alive,
-            dice: Mutex::new(Dice::new(log.seed, &format!("producer {number}"))),
+            dice: Mutex::new(Rng::new(log.seed, &format!("producer {number}"))),
         })
     }
 
@@ -263,7 +263,7 @@ async fn lane(
     partition: usize,
     mut chunks: mpsc::Receiver<Chunk>,
     is_alive: Arc<AtomicBool>,
-    mut dice: Dice,
+    mut dice: Rng,
 ) {
     while let Some(Chunk { records, due, done }) = chunks.recv().await {
         let latency = Duration::from_micros(dice.between(200, 30_000)) + log.slow();

@@ -5,7 +5,6 @@
 
 pub mod book;
 pub mod cluster;
-pub mod dice;
 pub mod link;
 pub mod log;
 pub mod plan;

@@ -1,6 +1,6 @@
 //! The fixed conditions of one run: how large the world is, what its sources are set to, how capture is configured.
 
-use super::dice::Dice;
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::cell_block::Codec;
 
 /// The record key that capture is configured for, as the simulator itself understands it.
@@ -77,7 +77,7 @@ impl Plan {
     /// The conditions that a seed stands for.
     #[must_use]
     pub fn of(seed: u64) -> Self {
-        let mut dice = Dice::new(seed, "plan");
+        let mut dice = Rng::new(seed, "plan");
         let has_default_timeout = dice.chance(70);
         let call_timeout_ms = if has_default_timeout { 60_000 } else { dice.between(4, 30) * 1000 };
         let key_by = match dice.below(5) {

@@ -2,7 +2,6 @@
 
 use super::book::{Book, Breach, Counts, Promise};
 use super::cluster::{Cluster, Sinks};
-use super::dice::Dice;
 use super::link::{Connection, Pipes};
 use super::log::{Log, Mutant, Producer};
 use super::plan::Plan;
@@ -17,6 +16,7 @@ use tokio::io::DuplexStream;
 use tokio::time::{Instant, sleep, sleep_until};
 use weir_model::ClusterId;
 use weir_runtime::log::LogWriter;
+use weir_sim_kernel::Rng;
 
 /// Bytes of a pipe: small enough that a call may fill it.
 const PIPE_BYTES: usize = 16 * 1024;
@@ -188,7 +188,7 @@ async fn play(plan: Plan, faults: Vec<Fault>, mutant: Option<Mutant>, site: Arc<
     let client = tokio::spawn(write(Arc::clone(&cluster), plan.clone()));
     for (index, fault) in faults.iter().enumerate() {
         sleep_until(started + Duration::from_millis(fault.at_ms)).await;
-        strike(&world, &cluster, fault.kind, Dice::new(plan.seed, &format!("fault {index}")));
+        strike(&world, &cluster, fault.kind, Rng::new(plan.seed, &format!("fault {index}")));
     }
     let _ = client.await;
     settle(&world, &cluster).await;
@@ -198,7 +198,7 @@ async fn play(plan: Plan, faults: Vec<Fault>, mutant: Option<Mutant>, site: Arc<
 
 /// The clients: entries at random moments of the span.
 async fn write(cluster: Arc<Cluster>, plan: Plan) {
-    let mut dice = Dice::new(plan.seed, "client");
+    let mut dice = Rng::new(plan.seed, "client");
     let pause_us = plan.span_ms * 1000 / plan.entries;
     let mut left = plan.entries;
     while left > 0 {
@@ -210,7 +210,7 @@ async fn write(cluster: Arc<Cluster>, plan: Plan) {
     }
 }
 
-fn strike(world: &Arc<World>, cluster: &Arc<Cluster>, kind: FaultKind, dice: Dice) {
+fn strike(world: &Arc<World>, cluster: &Arc<Cluster>, kind: FaultKind, dice: Rng) {
     let ms = Duration::from_millis;
     match kind {
         FaultKind::Log { trouble, for_ms } => world.log.trouble(trouble, ms(for_ms)),

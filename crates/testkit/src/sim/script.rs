@@ -1,7 +1,7 @@
 //! What goes wrong in a run, as a list: made from the seed, printed, and made shorter while the run still fails.
 
-use super::dice::Dice;
 use super::plan::Plan;
+use weir_sim_kernel::Rng;
 
 /// One fault at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ pub enum FaultKind {
 /// The faults of a seed.
 #[must_use]
 pub fn script(plan: &Plan) -> Vec<Fault> {
-    let mut dice = Dice::new(plan.seed, "script");
+    let mut dice = Rng::new(plan.seed, "script");
     let count = dice.below(9);
     let mut faults: Vec<Fault> = (0..count)
         .map(|_| Fault { at_ms: dice.between(0, plan.span_ms), kind: fault(plan, &mut dice) })
@@ -152,7 +152,7 @@ pub fn script(plan: &Plan) -> Vec<Fault> {
     faults
 }
 
-fn fault(plan: &Plan, dice: &mut Dice) -> FaultKind {
+fn fault(plan: &Plan, dice: &mut Rng) -> FaultKind {
     let server = dice.below(plan.servers);
     let process = dice.below(plan.processes);
     match dice.below(14) {
@@ -180,25 +180,5 @@ fn fault(plan: &Plan, dice: &mut Dice) -> FaultKind {
         11 => FaultKind::Crash { server, recovered_ms: dice.between(500, 30_000) },
         12 => FaultKind::Move { region: dice.below(plan.regions), server },
         _ => FaultKind::Stranger { process, garbage: GARBAGE[dice.below(GARBAGE.len())] },
-    }
-}
-
-/// Leaves out one fault after the other, as long as the run still fails without it.
-pub fn shrink(mut faults: Vec<Fault>, fails: impl Fn(&[Fault]) -> bool) -> Vec<Fault> {
-    loop {
-        let before = faults.len();
-        let mut index = 0;
-        while index < faults.len() {
-            let mut fewer = faults.clone();
-            fewer.remove(index);
-            if fails(&fewer) {
-                faults = fewer;
-            } else {
-                index += 1;
-            }
-        }
-        if faults.len() == before {
-            return faults;
-        }
     }
 }

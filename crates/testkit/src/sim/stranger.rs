@@ -1,11 +1,11 @@
 //! Connections of others: random bytes, other protocols, frames that lie. None may disturb a source.
 
-use super::dice::Dice;
 use super::link::Pipes;
 use super::script::Garbage;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::call::{ConnectionHeader, encode_call};
 use weir_wire::hbase::cell_block::Codec;
 use weir_wire::hbase::replication::{METHOD, NewKey, RequestBuilder};
@@ -15,7 +15,7 @@ use weir_wire::hbase::{preamble, service};
 const STAY: Duration = Duration::from_secs(70);
 
 /// Sends its bytes and listens until it is cut off or has had enough.
-pub(super) async fn visit(mut pipes: Pipes, garbage: Garbage, mut dice: Dice) {
+pub(super) async fn visit(mut pipes: Pipes, garbage: Garbage, mut dice: Rng) {
     let bytes = bytes(garbage, &mut dice);
     if pipes.calls.write_all(&bytes).await.is_err() {
         return;
@@ -24,7 +24,7 @@ pub(super) async fn visit(mut pipes: Pipes, garbage: Garbage, mut dice: Dice) {
     let _ = timeout(STAY, pipes.answers.read_to_end(&mut answer)).await;
 }
 
-fn bytes(garbage: Garbage, dice: &mut Dice) -> Vec<u8> {
+fn bytes(garbage: Garbage, dice: &mut Rng) -> Vec<u8> {
     let mut out = preamble::simple().to_vec();
     let header = ConnectionHeader {
         user: None,

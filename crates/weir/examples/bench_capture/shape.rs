@@ -5,6 +5,7 @@
 //! repeats of each other).
 
 use weir_model::ClusterId;
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::call::encode_call;
 use weir_wire::hbase::cell_block::{Cell, CellKind, Codec};
 use weir_wire::hbase::replication::{METHOD, NewKey, RequestBuilder};
@@ -70,8 +71,8 @@ fn put_five(place: &mut [u8], number: u64) {
 /// The frame of one call of a region of a table.
 pub(crate) fn frame(shape: usize, table: &str, region: usize) -> Frame {
     let Shape { cells, value_bytes, .. } = SHAPES[shape];
-    let mut dice = 7 + region as u64;
-    let name = format!("{:016x}{:016x}", roll(&mut dice), roll(&mut dice));
+    let mut rng = Rng::from_seed(7 + region as u64);
+    let name = format!("{:016x}{:016x}", rng.roll(), rng.roll());
     let mut builder = RequestBuilder::new(CODEC);
     for entry in 0..ENTRIES_PER_CALL as u64 {
         let key = NewKey {
@@ -82,8 +83,8 @@ pub(crate) fn frame(shape: usize, table: &str, region: usize) -> Frame {
             cluster_ids: &[SOURCE],
             families: &[b"op"],
         };
-        let row = format!("u{:08}-{:016x}", roll(&mut dice) % 5_000_000, roll(&mut dice));
-        let values: Vec<Vec<u8>> = (0..cells).map(|_| value(&mut dice, value_bytes)).collect();
+        let row = format!("u{:08}-{:016x}", rng.roll() % 5_000_000, rng.roll());
+        let values: Vec<Vec<u8>> = (0..cells).map(|_| value(&mut rng, value_bytes)).collect();
         builder.push(
             &key,
             values.iter().map(|value| Cell {
@@ -111,33 +112,24 @@ pub(crate) fn frame(shape: usize, table: &str, region: usize) -> Frame {
 }
 
 /// A message: a few fields and words, as dense as such values are.
-fn value(dice: &mut u64, bytes: usize) -> Vec<u8> {
+fn value(rng: &mut Rng, bytes: usize) -> Vec<u8> {
     const WORDS: [&str; 16] = [
         "hello", "tomorrow", "at", "seven", "the", "station", "please", "bring", "photos", "see", "you",
         "happy", "new", "year", "thanks", "moon",
     ];
     let mut text = format!(
         "to=u{:08};type=text;length={};client=app/14.{};text=",
-        roll(dice) % 50_000_000,
-        roll(dice) % 300,
-        roll(dice) % 20
+        rng.roll() % 50_000_000,
+        rng.roll() % 300,
+        rng.roll() % 20
     );
     while text.len() < bytes {
-        text.push_str(WORDS[roll(dice) as usize % WORDS.len()]);
+        text.push_str(WORDS[rng.roll() as usize % WORDS.len()]);
         text.push(' ');
-        if roll(dice).is_multiple_of(4) {
-            text.push_str(&format!("{:x} ", roll(dice) as u32));
+        if rng.roll().is_multiple_of(4) {
+            text.push_str(&format!("{:x} ", rng.roll() as u32));
         }
     }
     text.truncate(bytes);
     text.into_bytes()
-}
-
-/// A number from a seed (splitmix64).
-fn roll(dice: &mut u64) -> u64 {
-    *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *dice;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

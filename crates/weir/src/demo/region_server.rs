@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use weir_model::ClusterId;
+use weir_sim_kernel::Rng;
 use weir_wire::hbase::call::{ConnectionHeader, encode_call, parse_answer};
 use weir_wire::hbase::cell_block::{Cell, CellKind, Codec};
 use weir_wire::hbase::preamble;
@@ -38,7 +39,7 @@ pub(crate) struct RegionServer {
     address: SocketAddr,
     regions: Vec<[u8; 32]>,
     sequences: [u64; REGIONS],
-    dice: u64,
+    rng: Rng,
     sent: Arc<Sent>,
     socket: Option<TcpStream>,
     call_id: u32,
@@ -53,23 +54,13 @@ impl RegionServer {
         address: SocketAddr,
         sent: Arc<Sent>,
     ) -> Self {
-        let mut dice = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index + 1);
+        let mut rng = Rng::from_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index + 1));
         let mut name = || {
-            let text = format!("{:016x}{:016x}", roll(&mut dice), roll(&mut dice));
+            let text = format!("{:016x}{:016x}", rng.roll(), rng.roll());
             <[u8; 32]>::try_from(text.as_bytes()).expect("sixteen and sixteen digits")
         };
         let regions = (0..REGIONS).map(|_| name()).collect();
-        Self {
-            index,
-            source,
-            address,
-            regions,
-            sequences: [0; REGIONS],
-            dice,
-            sent,
-            socket: None,
-            call_id: 0,
-        }
+        Self { index, source, address, regions, sequences: [0; REGIONS], rng, sent, socket: None, call_id: 0 }
     }
 
     /// Sends so many messages with this event time, and returns when all are acknowledged: after how long. The event
@@ -98,7 +89,7 @@ impl RegionServer {
             let mut builder = RequestBuilder::new(Codec::KeyValueWithTags);
             for _ in 0..share {
                 self.sequences[region] += 1;
-                let user = roll(&mut self.dice) % 5_000_000;
+                let user = self.rng.roll() % 5_000_000;
                 let row = format!("u{user:08}-{:02}{:012x}", self.index, self.sequences[region]);
                 let cell = Cell {
                     row: row.as_bytes(),
@@ -177,13 +168,4 @@ async fn connect(index: u64, address: SocketAddr) -> std::io::Result<TcpStream> 
     header.encode(&mut hello);
     socket.write_all(&hello).await?;
     Ok(socket)
-}
-
-/// A number from a seed (splitmix64).
-fn roll(dice: &mut u64) -> u64 {
-    *dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *dice;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

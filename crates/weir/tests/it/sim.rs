@@ -13,11 +13,12 @@ use weir_apps::capture::{KeyRule, Settings};
 use weir_model::{ClusterId, TopicNaming};
 use weir_runtime::budget::Budget;
 use weir_runtime::log::LogWriter;
+use weir_sim_kernel::{Judged, Seeds, campaign, fewest, seed_that_catches};
 use weir_testkit::scale;
 use weir_testkit::sim::book::{Breach, Counts, Promise};
 use weir_testkit::sim::log::{MUTANTS, Mutant};
 use weir_testkit::sim::plan::{KeyBy, Plan};
-use weir_testkit::sim::script::{Fault, FaultKind, script, shrink};
+use weir_testkit::sim::script::{Fault, FaultKind, script};
 use weir_testkit::sim::{Outcome, Rest, Site, run};
 
 /// Seeds of one run of the tests.
@@ -116,12 +117,12 @@ fn story(plan: &Plan, breaches: &[Breach]) -> String {
     let promise = breaches[0].promise;
     let breaks =
         |faults: &[Fault]| play(plan, faults, None).breaches.iter().any(|breach| breach.promise == promise);
-    let fewest = shrink(script(plan), breaks);
-    let last = play(plan, &fewest, None);
+    let faults = fewest(script(plan), breaks);
+    let last = play(plan, &faults, None);
     let seen: Vec<String> =
         last.breaches.iter().map(|breach| format!("  {:?}: {}", breach.promise, breach.seen)).collect();
     let faults: Vec<String> =
-        fewest.iter().map(|fault| format!("  {} ms {:?}", fault.at_ms, fault.kind)).collect();
+        faults.iter().map(|fault| format!("  {} ms {:?}", fault.at_ms, fault.kind)).collect();
     format!(
         "seed {} breaks a promise; again with: cargo x sim --seed {}\n{plan:#?}\nthe fewest faults:\n{}\nseen:\n{}",
         plan.seed,
@@ -131,37 +132,21 @@ fn story(plan: &Plan, breaches: &[Breach]) -> String {
     )
 }
 
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
-}
-
-/// Runs seeds on two threads; the counts of all, overlapping calls, and the stories of runs that broke a promise.
-fn campaign(first: u64, count: u64) -> (Counts, u64, Vec<String>) {
-    const STORIES_MAX: usize = 3;
-    let (next, overlaps) = (AtomicU64::new(first), AtomicU64::new(0));
-    let totals = Mutex::new((Counts::default(), Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count || totals.lock().unwrap().1.len() >= STORIES_MAX {
-                        return;
-                    }
-                    let plan = Plan::of(seed);
-                    let weirs = Weirs::new(&plan, None);
-                    let outcome = run(&plan, &script(&plan), None, Arc::<Weirs>::clone(&weirs));
-                    let told = (!outcome.breaches.is_empty()).then(|| story(&plan, &outcome.breaches));
-                    overlaps.fetch_add(weirs.overlaps.load(Ordering::Relaxed), Ordering::Relaxed);
-                    let mut totals = totals.lock().unwrap();
-                    add(&mut totals.0, outcome.counts);
-                    totals.1.extend(told);
-                }
-            });
-        }
-    });
-    let (counts, stories) = totals.into_inner().unwrap();
-    (counts, overlaps.into_inner(), stories)
+/// Runs seeds; the counts of all, overlapping calls, and the stories of runs that broke a promise.
+fn run_all(seeds: Seeds) -> (Counts, u64, Vec<String>) {
+    let run = |seed| {
+        let plan = Plan::of(seed);
+        let weirs = Weirs::new(&plan, None);
+        let outcome = run(&plan, &script(&plan), None, Arc::<Weirs>::clone(&weirs));
+        let story = (!outcome.breaches.is_empty()).then(|| story(&plan, &outcome.breaches));
+        Judged { counts: (outcome.counts, weirs.overlaps.load(Ordering::Relaxed)), story }
+    };
+    let add = |total: &mut (Counts, u64), more: (Counts, u64)| {
+        add(&mut total.0, more.0);
+        total.1 += more.1;
+    };
+    let ((counts, overlaps), stories) = campaign(seeds, run, add);
+    (counts, overlaps, stories)
 }
 
 fn add(total: &mut Counts, more: Counts) {
@@ -176,21 +161,20 @@ fn add(total: &mut Counts, more: Counts) {
 #[test]
 fn no_fault_breaks_a_promise_of_capture() {
     let started = Instant::now();
-    let one = number("WEIR_SIM_SEED");
-    let count = number("WEIR_SIM_SEEDS").unwrap_or_else(|| scale::pick(SEEDS_SHORT, SEEDS_FULL));
-    let (first, count) = one.map_or((0, count), |seed| (seed, 1));
-    if one.is_some() {
+    let seeds = Seeds::from_environment(scale::pick(SEEDS_SHORT, SEEDS_FULL));
+    let Seeds { first, count, is_one } = seeds;
+    if is_one {
         let plan = Plan::of(first);
         println!("{plan:#?}\n{:#?}", script(&plan));
     }
-    let (counts, overlaps, stories) = campaign(first, count);
+    let (counts, overlaps, stories) = run_all(seeds);
     assert!(stories.is_empty(), "{}", stories.join("\n\n"));
     let took = started.elapsed();
     let rate = count as f64 * 60.0 / took.as_secs_f64();
     println!(
         "{count} seeds from {first} in {took:.1?} ({rate:.0} a minute): {counts:?}, {overlaps} overlaps seen"
     );
-    if one.is_none() {
+    if !is_one {
         // The faults must bite, else the campaign says nothing.
         assert!(
             counts.repeats > counts.entries / 100 && counts.failed > counts.acknowledged / 100,
@@ -227,13 +211,11 @@ fn a_seed_is_the_same_run_each_time() {
 fn each_planted_defect_is_caught() {
     const SEEDS_MAX: u64 = 60;
     for (mutant, promise) in MUTANTS {
-        let caught = (0..SEEDS_MAX).find(|seed| {
-            let plan = Plan::of(*seed);
+        let seed = seed_that_catches(&format!("{mutant:?}"), SEEDS_MAX, |seed| {
+            let plan = Plan::of(seed);
             let outcome = play(&plan, &script(&plan), Some(mutant));
             outcome.breaches.iter().any(|breach| breach.promise == promise)
         });
-        let seed =
-            caught.unwrap_or_else(|| panic!("{mutant:?} does not break {promise:?} in {SEEDS_MAX} seeds"));
         println!("{mutant:?} breaks {promise:?} at seed {seed}");
     }
 }
@@ -248,12 +230,12 @@ fn a_failing_script_is_made_as_short_as_it_can_be() {
     };
     let all = script(&plan);
     assert!(fails(&all));
-    let fewest = shrink(all.clone(), fails);
-    assert!(fails(&fewest) && fewest.len() < all.len(), "{fewest:?}");
-    for index in 0..fewest.len() {
-        let mut fewer = fewest.clone();
+    let left = fewest(all.clone(), fails);
+    assert!(fails(&left) && left.len() < all.len(), "{left:?}");
+    for index in 0..left.len() {
+        let mut fewer = left.clone();
         fewer.remove(index);
-        assert!(!fails(&fewer), "{index} of {fewest:?} is not needed");
+        assert!(!fails(&fewer), "{index} of {left:?} is not needed");
     }
 }
 

@@ -17,7 +17,8 @@ mod real {
     use weir_kafka::producer::{Producer, ProducerConfig};
     use weir_model::TopicName;
     use weir_runtime::log::{LogWriter as _, RecordBatch, RecordSpan};
-    use weir_testkit::campaign::{Dice, Report};
+    use weir_sim_kernel::Rng;
+    use weir_testkit::campaign::{self, Report};
     use weir_testkit::engine::kafka::Kafka;
     use weir_testkit::scale::{is_full, pick};
 
@@ -158,10 +159,10 @@ mod real {
             }
         }
 
-        fn suffer(&mut self, trouble: Trouble, dice: &mut Dice) {
+        fn suffer(&mut self, trouble: Trouble, rng: &mut Rng) {
             let count = self.members.len();
             // Any but the first.
-            let chosen = dice.between(1, count as u64) as usize;
+            let chosen = rng.between(1, (count as u64 - 1).max(1)) as usize;
             match trouble {
                 Trouble::Kill => {
                     let killed = self.members.remove(chosen);
@@ -170,8 +171,8 @@ mod real {
                 }
                 // Past its session, or not.
                 Trouble::Sleep => {
-                    let any = dice.between(0, count as u64) as usize;
-                    let until = Instant::now() + Duration::from_secs(dice.between(1, 10));
+                    let any = rng.below(count);
+                    let until = Instant::now() + Duration::from_secs(rng.between(1, 9));
                     self.members[any].signal("STOP");
                     self.members[any].asleep_until = Some(until);
                 }
@@ -254,7 +255,7 @@ mod real {
     #[test]
     fn the_runtime_at_full_rate_with_random_faults_loses_nothing_and_stays_flat() {
         let length = Duration::from_secs(pick(30, 600));
-        let mut dice = Dice::new(5);
+        let mut rng = campaign::rng(5);
         let folder = tempfile::tempdir().unwrap();
         let mut kafka = Kafka::start();
         let (bootstrap, runtime) = (kafka.bootstrap(), tokio::runtime::Runtime::new().unwrap());
@@ -291,14 +292,14 @@ mod real {
             *half = rss_mib.max(*half);
             if started.elapsed() >= due {
                 // Each kind once before chance alone decides.
-                let index = dice.between(0, kinds.len() as u64) as usize;
+                let index = rng.below(kinds.len());
                 let trouble = kinds.remove(index);
                 if kinds.is_empty() {
                     kinds = TROUBLES.to_vec();
                 }
                 println!("{:6.1} s  {trouble:?}", started.elapsed().as_secs_f64());
-                group.suffer(trouble, &mut dice);
-                due = started.elapsed() + Duration::from_millis(dice.between(1000, pick(5000, 10_000)));
+                group.suffer(trouble, &mut rng);
+                due = started.elapsed() + Duration::from_millis(rng.between(1000, pick(5000, 10_000)));
             }
         }
         is_over.store(true, Ordering::Relaxed);

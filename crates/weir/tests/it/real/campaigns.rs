@@ -7,7 +7,7 @@ use super::rig::Rig;
 use crate::watch::wait_until;
 use crate::weir::{DEADLINE, Weir};
 use std::time::{Duration, Instant};
-use weir_testkit::campaign::{Dice, Report};
+use weir_testkit::campaign::{self, Report};
 use weir_testkit::engine::hbase::Line;
 use weir_testkit::scale::pick;
 
@@ -100,7 +100,7 @@ fn another_is_the_master(rig: &Rig, first: &mut Weir) {
 /// kill -9 at random moments while clients write; each time the process comes back.
 fn kill_under_load(rig: &mut Rig, process_count: usize) {
     let kills = pick(3, 20);
-    let mut dice = Dice::new(8 + process_count as u64);
+    let mut rng = campaign::rng(8 + process_count as u64);
     let peer = format!("a8x{process_count}");
     rig.table(&peer, 8);
     let mut weirs = processes(rig, &peer, process_count);
@@ -110,8 +110,8 @@ fn kill_under_load(rig: &mut Rig, process_count: usize) {
     let (mut outage_max, mut with_calls_open) = (Duration::ZERO, 0);
     for _ in 0..kills {
         // Not a wait for anything: the moment of the kill is what is random.
-        std::thread::sleep(Duration::from_millis(dice.between(200, pick(3000, 6000))));
-        let index = dice.between(0, process_count as u64) as usize;
+        std::thread::sleep(Duration::from_millis(rng.between(200, pick(3000, 6000))));
+        let index = rng.below(process_count);
         let open = weirs[index].sum("weir_source_calls_open");
         weirs[index].kill9();
         with_calls_open += u32::from(open > 0);
