@@ -17,6 +17,7 @@ use crate::mailbox::Mailbox;
 use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
+use crate::record::Place;
 use crate::retry::{Exhausted, RetryPolicy};
 use crate::retry_topic::RetryTopic;
 use crate::shaping::Shaping;
@@ -31,7 +32,7 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use weir_model::{Fault, FaultKind, limits};
@@ -318,7 +319,7 @@ impl Consumer {
         Ok(running)
     }
 
-    fn assemble(self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
+    fn assemble(mut self, handler: impl Handler, runtime: &Handle) -> (Poller, Running, Wake) {
         let wake = Wake::default();
         let means = self.means();
         let (stats, health) = (Arc::new(Stats::default()), Arc::new(Mutex::new(Health::default())));
@@ -370,11 +371,13 @@ impl Consumer {
             })
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
+        let (assigned, is_assigned) = watch::channel(Vec::new());
         let settings = Settings {
+            assigned,
             window_records: self.window_records,
             commit_every: self.commit_every,
             drain_max: self.drain_max,
-            metadata_bytes_max: self.metadata_bytes_max,
+            metadata_bytes_max: self.source.metadata(self.metadata_bytes_max),
             began,
             figures: Arc::clone(&figures[self.shard_count]),
             is_after_parallel_consumer: self.is_after_parallel_consumer,
@@ -394,6 +397,7 @@ impl Consumer {
             wake: wake.clone(),
             stats,
             health,
+            assigned: is_assigned,
             figures: figures.into(),
             budget: self.budget,
             tasks,
@@ -430,6 +434,8 @@ pub struct Running {
     wake: Wake,
     stats: Arc<Stats>,
     health: Arc<Mutex<Health>>,
+    /// The partitions that are ours.
+    assigned: watch::Receiver<Vec<Place>>,
     /// One of each shard, and the poller's.
     figures: Arc<[Arc<Figures>]>,
     budget: Budget,
@@ -463,6 +469,26 @@ impl Running {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Waits until the group has given partitions to this consumer, and returns them. A record that is written to one of
+    /// them after that is handled, also by a group that starts at the end of the log: by then the position is committed,
+    /// and another member goes on from it even if this one dies at once.
+    ///
+    /// A consumer that has partitions returns at once. It waits as long as all partitions are other members'; set a
+    /// time-out where that can be.
+    ///
+    /// # Errors
+    /// When the consumer ends, with the reason.
+    pub async fn assigned(&self) -> Result<Vec<Place>, Fault> {
+        let mut assigned = self.assigned.clone();
+        match assigned.wait_for(|places| !places.is_empty()).await {
+            Ok(places) => Ok(places.clone()),
+            Err(_) => {
+                let why = self.health().ended.unwrap_or_else(|| "it was stopped".to_owned());
+                Err(ending::broken(format!("the consumer ended before it had a partition: {why}")))
+            }
+        }
     }
 
     /// Takes from the log as this says from now on. Nothing is drained.

@@ -3,6 +3,10 @@
 //! Text = `w1` + form + base64 (no padding). Form `r`: run lengths as varints, pending and done in turn, counted from
 //! the committed offset. Form `b`: one bit an offset from the committed one on, lowest bit first. The shorter is
 //! written. What does not fit into the limit is left out from the end: a successor then repeats more, and loses nothing.
+//!
+//! After the map, or alone, a dot and a note of the source may follow ([`LogSource::metadata`]); the map ends there.
+//!
+//! [`LogSource::metadata`]: crate::source::LogSource::metadata
 
 use crate::parallel_consumer;
 use base64::Engine as _;
@@ -51,11 +55,16 @@ pub fn encode(base: i64, done: &[Range<i64>], text_bytes_max: usize) -> String {
 /// # Errors
 /// When it is not ours, or damaged.
 pub fn decode(base: i64, text: &str) -> Result<Vec<Range<i64>>, MapError> {
-    if text.is_empty() {
+    // Neither the letters of a map nor base64 have a dot.
+    let map = match text.split_once('.') {
+        Some((map, _)) if map.is_empty() || map.starts_with(MAGIC) => map,
+        _ => text,
+    };
+    if map.is_empty() {
         return Ok(Vec::new());
     }
     let rest =
-        text.strip_prefix(MAGIC).ok_or_else(|| MapError::Foreign(parallel_consumer::writer_of(text)))?;
+        map.strip_prefix(MAGIC).ok_or_else(|| MapError::Foreign(parallel_consumer::writer_of(text)))?;
     let form = rest.chars().next().ok_or(MapError::Damaged("it has no form"))?;
     let body = STANDARD_NO_PAD
         .decode(rest.get(form.len_utf8()..).unwrap_or_default())

@@ -46,8 +46,10 @@ pub(crate) struct Partition {
     /// Where a successor would start.
     base: Option<i64>,
     window_records: usize,
-    /// One past the last record that was started.
+    /// One past what was read: the last record that was started, or the end of the log.
     next: i64,
+    /// The last record that was started.
+    newest: Option<i64>,
     /// Offsets that a predecessor had done, in order; those before `next` are gone.
     done_before: VecDeque<Range<i64>>,
     /// Slot number and lane of what was handed to the shards, from the head on: the head must have a name.
@@ -87,6 +89,7 @@ impl Partition {
             base: committed,
             window_records,
             next: committed.unwrap_or(i64::MIN),
+            newest: None,
             done_before: done_before.into(),
             lanes: VecDeque::new(),
             head: None,
@@ -117,8 +120,34 @@ impl Partition {
         }
         self.base.get_or_insert(offset);
         self.next = offset.saturating_add(1);
+        self.newest = Some(offset);
         self.started += 1;
         self.window.start(offset)
+    }
+
+    /// Everything below this offset was handed out. What lies between the last record and it holds no commit up:
+    /// transaction markers, records of aborted transactions, what compaction removed.
+    pub(crate) fn read_to(&mut self, offset: i64) {
+        if offset < self.next {
+            // An end before what was read. With nothing of this log in flight that is the new position; otherwise the
+            // first record that comes says how far back the log went.
+            if self.base.is_some_and(|base| base < offset) {
+                return;
+            }
+            self.go_back(offset);
+        }
+        self.base.get_or_insert(offset);
+        self.next = offset;
+    }
+
+    /// The partition is of another log, which is read from this offset on. Records of the old one that are in flight
+    /// end as usual, and are not committed.
+    pub(crate) fn recreated(&mut self, start: i64) {
+        self.done_before.clear();
+        self.window = Window::new(self.window_records);
+        self.lanes.clear();
+        (self.base, self.next, self.newest) = (Some(start), start, None);
+        (self.sent, self.acked, self.fault) = (None, None, None);
     }
 
     /// The log went back to this offset: it was cut, or made anew. What was known of this offset and what follows is
@@ -158,6 +187,12 @@ impl Partition {
             let head = self.window.head_number();
             let passed = self.lanes.partition_point(|(number, _)| *number < head);
             self.lanes.drain(..passed);
+        }
+        if !self.window.is_cut() {
+            // Between the last record that is done and the first that is not, or the end, the log has holes alone. `next`
+            // is below the base only where the log went back and nothing has come since.
+            let first = self.window.head_offset().unwrap_or(self.next);
+            self.base = self.base.map(|base| base.max(first));
         }
     }
 
@@ -203,7 +238,7 @@ impl Partition {
             window_records: pending + self.window.free(),
             commit_unanswered_for: self.sent.as_ref().map(|_| now.saturating_duration_since(self.sent_at)),
             map_bytes: self.acked.as_ref().map_or(0, |(_, map)| map.len()),
-            newest: (self.started > 0).then(|| self.next - 1),
+            newest: self.newest,
             received: self.started,
             finished: self.started - pending as u64,
             attempts_failed: self.assignment.failed_count(),
@@ -251,6 +286,29 @@ mod tests {
         let commit = partition.commit(4000).unwrap();
         // The log has nothing from 14 to 19, so that one range says it all.
         assert_eq!(done_after(&commit), vec![11..30]);
+    }
+
+    #[test]
+    fn holes_before_a_record_and_at_the_end_are_committed_past() {
+        let mut partition = partition(10, Vec::new());
+        let slots = [15, 20].map(|offset| partition.start(offset));
+        let mut commits = Vec::new();
+        let mut advance = |partition: &mut Partition| {
+            partition.advance();
+            commits.push(partition.commit(4000).map(|commit| commit.offset));
+        };
+        advance(&mut partition);
+        let [first, second] = slots;
+        first.finish();
+        advance(&mut partition);
+        partition.read_to(24);
+        advance(&mut partition);
+        second.finish();
+        advance(&mut partition);
+        // An end before that, of a log that is empty by now.
+        partition.read_to(3);
+        advance(&mut partition);
+        assert_eq!(commits, [15, 20, 20, 24, 3].map(Some));
     }
 
     #[test]

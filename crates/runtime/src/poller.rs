@@ -23,6 +23,7 @@ use crate::stopwatch::{Figures, Moment, Stage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use weir_model::{Fault, limits};
 
@@ -63,6 +64,8 @@ pub(crate) struct Settings {
     pub(crate) began: Instant,
     /// Where the poller's own times are counted.
     pub(crate) figures: Arc<Figures>,
+    /// Told whenever partitions become ours or go away.
+    pub(crate) assigned: watch::Sender<Vec<Place>>,
 }
 
 /// Partitions on their way out.
@@ -176,6 +179,7 @@ impl Poller {
     fn try_turn(&mut self) -> Turn {
         let now = Instant::now();
         self.obey(now);
+        let (had, had_count) = (self.next_id, self.partitions.len());
         let mut events = std::mem::take(&mut self.events);
         self.source.events(&mut events);
         for event in events.drain(..) {
@@ -184,6 +188,10 @@ impl Poller {
         self.events = events;
         let mut moved = self.drain(now);
         self.begin_returned(now);
+        if (had, had_count) != (self.next_id, self.partitions.len()) {
+            let ours = self.partitions.iter().filter(|one| !one.is_leaving);
+            self.settings.assigned.send_replace(ours.map(|one| one.assignment.place.clone()).collect());
+        }
         let (fetched, is_held_back) = self.fetch(now);
         moved |= fetched;
         if now >= self.commit_due {
@@ -287,6 +295,11 @@ impl Poller {
                 {
                     partition.fault = Some(fault.chain());
                 }
+            }
+            Event::Recreated(place, start) => {
+                tracing::warn!(%place, start, "the topic was deleted and created again; the new one is read from its beginning");
+                self.answered(&[place], |partition| partition.recreated(start));
+                self.commit_due = now;
             }
             Event::Trouble(fault) => tracing::warn!(error = %fault.chain(), "the log reports trouble"),
             Event::Ended(fault) => {
@@ -518,8 +531,10 @@ impl Poller {
             let room = room.min(rated).min(partition.records_within(left));
             let (budget, taken) = (partition.part.budget(), partition.part.taken_bytes());
             self.source.fetch(&partition.assignment.place, room, budget, &mut self.records);
+            let read_to = self.source.read_to();
             if self.records.is_empty() {
                 partition.intake.set(Intake::Idle, now);
+                read_to.into_iter().for_each(|offset| partition.read_to(offset));
                 continue;
             }
             partition.intake.set(Intake::Flowing, now);
@@ -532,6 +547,7 @@ impl Poller {
             partition.bucket.take(self.records.len());
             let received = Moment::new(self.settings.began, now);
             stage(partition, &self.flow, received, &mut self.records, &mut self.stages, &mut self.counts);
+            read_to.into_iter().for_each(|offset| partition.read_to(offset));
             for (shard, stage) in self.shards.iter().zip(&mut self.stages) {
                 if !stage.is_empty() {
                     let works = std::mem::take(stage);

@@ -32,9 +32,13 @@ pub enum Event {
     Committed(Vec<Place>),
     /// A commit that was begun has failed: it comes again with the next one.
     CommitFailed(Vec<Place>, Fault),
-    /// The position is not in the log any more (retention, a topic made anew), and the policy does not say what then.
+    /// The position is not in the log any more (retention, a log that was cut), and the policy does not say what then.
     /// The partition gives no more records.
     OutOfRange(Place, Fault),
+    /// The partition is of another log now: its topic was deleted and created again under the same name. It stays ours,
+    /// and [`LogSource::fetch`] goes on at this offset of the new log. What was handed out before is of the old log:
+    /// nothing of it is committed any more.
+    Recreated(Place, i64),
     /// Trouble that may pass by itself.
     Trouble(Fault),
     /// The consumer is beyond repair.
@@ -110,6 +114,19 @@ pub trait LogSource: Send {
     /// Moves records of one partition that are here already, at most `count_max`, to the end of `records`, and counts
     /// their bytes to the budget for as long as one of them lives.
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>);
+
+    /// Returns the offset below which the partition of the last [`LogSource::fetch`] has been handed out, if that call
+    /// came to the partition's end. It counts what is not a record too: transaction markers, records of aborted
+    /// transactions, what compaction removed. Without it the commit stays behind them until the next record comes.
+    fn read_to(&mut self) -> Option<i64> {
+        None
+    }
+
+    /// Returns the bytes that a map of what is done may have in the metadata of a commit, of `bytes_max` that the log
+    /// takes. The source may keep some for a note of its own. Asked for once, before [`LogSource::start`].
+    fn metadata(&mut self, bytes_max: usize) -> usize {
+        bytes_max
+    }
 
     /// Begins a commit; [`Event::Committed`] or [`Event::CommitFailed`] follows.
     fn commit(&mut self, commits: &[Commit]);

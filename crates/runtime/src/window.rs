@@ -155,6 +155,11 @@ impl Window {
         Some(self.cut().map_or(position, |cut| position.min(cut)))
     }
 
+    /// Whether slots are in flight from before the log went back.
+    pub(crate) fn is_cut(&self) -> bool {
+        !self.cuts.is_empty()
+    }
+
     /// The lowest offset that the log went back to, as long as slots from before that are in flight.
     fn cut(&self) -> Option<i64> {
         self.cuts.iter().map(|(_, offset)| *offset).min()

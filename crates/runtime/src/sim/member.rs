@@ -48,7 +48,7 @@ pub(super) fn start(world: &World, plan: &Plan) -> Live {
     };
     let budget = Budget::new(plan.budget_bytes);
     let ms = Duration::from_millis;
-    let mut consumer = Consumer::new(Source { world: world.clone(), member })
+    let mut consumer = Consumer::new(Source { world: world.clone(), member, read_to: None })
         .shards(plan.shards)
         .window_records(plan.window_records)
         .budget(budget.clone())
@@ -108,6 +108,8 @@ fn number(record: &Record, header: &str) -> u64 {
 struct Source {
     world: World,
     member: usize,
+    /// Where the partition of the last fetch ends, if that fetch came so far.
+    read_to: Option<i64>,
 }
 
 impl Source {
@@ -161,7 +163,12 @@ impl LogSource for Source {
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
         let found = self.world.state().fetch(self.member, place, count_max);
+        self.read_to = self.world.state().read_to(self.member, place);
         records.extend(found.into_iter().map(|one| self.record(place, one, budget)));
+    }
+
+    fn read_to(&mut self) -> Option<i64> {
+        self.read_to.take()
     }
 
     fn commit(&mut self, commits: &[Commit]) {

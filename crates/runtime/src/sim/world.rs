@@ -319,6 +319,17 @@ impl State {
         found
     }
 
+    /// Where a partition ends, if its member has come that far: past holes, which are no records.
+    pub(super) fn read_to(&mut self, member: usize, place: &Place) -> Option<i64> {
+        let index = place.partition as usize;
+        if !self.may_fetch(member) {
+            return None;
+        }
+        let (held, partition) = (self.members[member].held.get(&index)?, &self.partitions[index]);
+        let is_at_end = partition.records.range(held.position..).next().is_none();
+        is_at_end.then_some(partition.next_offset)
+    }
+
     /// Takes a commit or not: by partition, whether it was taken, and whether the member hears that.
     fn take_commits(&mut self, member: usize, commits: &[Commit]) -> Vec<(bool, bool)> {
         let is_cut = self.cut_until.is_some_and(|until| Instant::now() < until);
@@ -440,10 +451,13 @@ impl State {
         let of_one = |(index, partition): (usize, &Partition)| {
             let not_done = |offset: &&i64| !self.book.is_done((index, **offset));
             let first = partition.offsets.iter().find(not_done).copied();
-            let want = first.or_else(|| partition.offsets.last().map(|last| last + 1)).unwrap_or(0);
+            let want = first.unwrap_or(partition.next_offset);
             let committed = partition.committed.as_ref().map_or(0, |(offset, _)| *offset);
-            // Holes before it need no commit.
-            let is_committed = committed <= want && partition.offsets.range(committed..want).next().is_none();
+            // Holes before a record that is not done need no commit; those at the end do.
+            let is_committed = match first {
+                Some(_) => committed <= want && partition.offsets.range(committed..want).next().is_none(),
+                None => committed == want,
+            };
             (index, first, is_committed)
         };
         self.partitions.iter().enumerate().map(of_one).collect()

@@ -122,6 +122,22 @@ impl MemoryLog {
         self.state().put(&Place::new(topic, partition), None);
     }
 
+    /// Deletes a partition's log and creates it again, empty. Members that have it are told.
+    ///
+    /// # Panics
+    /// When the partition is not there.
+    pub fn recreate(&self, topic: &str, partition: i32) {
+        let place = Place::new(topic, partition);
+        let mut state = self.state();
+        state.partitions.get_mut(&place).expect("the partition was created").clear();
+        for member in state.members.values_mut() {
+            if let Some(position) = member.positions.get_mut(&place) {
+                *position = 0;
+                member.tell(Event::Recreated(place.clone(), 0));
+            }
+        }
+    }
+
     /// Cuts a partition: its records from offset `end` on are gone, and other ones may take their offsets. Members that
     /// were past it go on at `goes_on_at`, as the log's policy for a position that is not there may say.
     ///
@@ -181,7 +197,7 @@ impl MemoryLog {
     #[must_use]
     pub fn source(&self, group: &str, topics: &[&str]) -> MemorySource {
         let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
-        MemorySource { log: self.clone(), group: group.to_owned(), topics, member: 0 }
+        MemorySource { log: self.clone(), group: group.to_owned(), topics, member: 0, read_to: None }
     }
 
     /// Takes partitions away from the group's members, which may drain them first.
@@ -348,6 +364,8 @@ pub struct MemorySource {
     topics: Vec<String>,
     /// Its number since it started.
     member: u64,
+    /// Where the partition of the last fetch ends, if that fetch came so far.
+    read_to: Option<i64>,
 }
 
 impl LogSource for MemorySource {
@@ -401,6 +419,7 @@ impl LogSource for MemorySource {
     }
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
+        self.read_to = None;
         let mut state = self.log.state();
         let State { partitions, members, .. } = &mut *state;
         let Some(position) = members.get_mut(&self.member).and_then(|member| member.positions.get_mut(place))
@@ -417,6 +436,11 @@ impl LogSource for MemorySource {
             *position += 1;
             records.extend(record.iter().map(|record| counted(record, budget)));
         }
+        self.read_to = (usize::try_from(*position) == Ok(partitions[place].len())).then_some(*position);
+    }
+
+    fn read_to(&mut self) -> Option<i64> {
+        self.read_to.take()
     }
 
     fn commit(&mut self, commits: &[Commit]) {
