@@ -37,6 +37,9 @@ pub struct PartitionLag {
     /// Timestamp of the oldest record that the group has not read, ms since 1970; without a group, of the newest
     /// record. `None` when there is none.
     pub timestamp_ms: Option<i64>,
+    /// Whether no record is left for the group, though its commit is below the end: what lies between is markers of
+    /// transactions, records of aborted ones, or what compaction left of them.
+    pub is_read: bool,
 }
 
 impl PartitionLag {
@@ -46,10 +49,10 @@ impl PartitionLag {
         self.committed.unwrap_or(self.low).clamp(self.low, self.end.max(self.low))
     }
 
-    /// Offsets between the group and the end.
+    /// Offsets between the group and the end; 0 when none of them is a record.
     #[must_use]
     pub fn behind(&self) -> i64 {
-        self.end - self.next()
+        if self.is_read { 0 } else { self.end - self.next() }
     }
 
     /// Records that the broker has deleted before the group read them.
@@ -136,7 +139,8 @@ fn ends(consumer: &BaseConsumer, topics: &[String]) -> Result<Vec<PartitionLag>,
                 .fetch_watermarks(topic, partition, ASK_WAIT)
                 .map_err(|error| unreachable(&error, topic))?;
             let topic = topic.clone();
-            lags.push(PartitionLag { topic, partition, low, end, committed: None, timestamp_ms: None });
+            let (committed, timestamp_ms, is_read) = (None, None, false);
+            lags.push(PartitionLag { topic, partition, low, end, committed, timestamp_ms, is_read });
         }
     }
     Ok(lags)
@@ -157,20 +161,23 @@ fn date(
     for (topic, wanted) in by_topic {
         let found = peek(consumer, &topic, wanted, PEEK_WAIT.saturating_sub(started.elapsed()))?;
         for lag in lags.iter_mut().filter(|lag| lag.topic == topic) {
-            lag.timestamp_ms = found.get(&lag.partition).copied();
+            let found = found.get(&lag.partition).copied();
+            lag.timestamp_ms = found.flatten();
+            lag.is_read = found == Some(None);
         }
     }
     Ok(())
 }
 
-/// Timestamps of the first records at or after these offsets, by partition. A partition that has none is left out: at
-/// its end there may be offsets without a record (compaction, transactions).
+/// Timestamps of the first records at or after these offsets, by partition. `None` where there is no such record: at the
+/// end of a partition there may be offsets without one (compaction, transactions). A partition that did not answer in time
+/// is left out.
 fn peek(
     consumer: &BaseConsumer,
     topic: &str,
     mut wanted: BTreeMap<i32, i64>,
     wait_max: Duration,
-) -> Result<BTreeMap<i32, i64>, Fault> {
+) -> Result<BTreeMap<i32, Option<i64>>, Fault> {
     let failed = |error: KafkaError| unreachable(&error, topic);
     let mut list = TopicPartitionList::new();
     for (partition, offset) in &wanted {
@@ -187,11 +194,17 @@ fn peek(
             Some(Ok(message)) => {
                 let partition = message.partition();
                 if let (true, Some(at)) = (wanted.contains_key(&partition), message.timestamp().to_millis()) {
-                    found.insert(partition, at);
+                    found.insert(partition, Some(at));
                 }
                 partition
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => partition,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                // A late one of a partition of the topic before says nothing of this one.
+                if wanted.contains_key(&partition) {
+                    found.entry(partition).or_insert(None);
+                }
+                partition
+            }
             Some(Err(error)) => return Err(failed(error)),
         };
         if wanted.remove(&partition).is_some() {
@@ -210,8 +223,8 @@ mod tests {
     #[test]
     fn a_lag_counts_what_is_there_and_says_what_is_gone() {
         let check = |low: i64, end: i64, committed: Option<i64>, expect: (i64, i64, i64)| {
-            let (topic, partition, timestamp_ms) = ("t".to_owned(), 0, None);
-            let lag = PartitionLag { topic, partition, low, end, committed, timestamp_ms };
+            let (topic, partition, timestamp_ms, is_read) = ("t".to_owned(), 0, None, false);
+            let lag = PartitionLag { topic, partition, low, end, committed, timestamp_ms, is_read };
             assert_eq!((lag.next(), lag.behind(), lag.expired()), expect, "{lag:?}");
         };
         check(0, 10, Some(4), (4, 6, 0));

@@ -4,7 +4,6 @@
 //! fetches nothing for the whole assignment, so the drain is short. What is assigned is taken once its commits are
 //! known, and nothing else waits for that. Commits are ours alone.
 
-use crate::ffi::committed::Committed;
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
@@ -21,19 +20,24 @@ use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::record::{Place, Record};
-use weir_runtime::source::{Assigned, Commit, Event, LogSource, Membership, Retention};
+use weir_runtime::source::{Commit, Event, LogSource, Membership, Retention};
 use weir_runtime::wake::Wake;
 
 mod checks;
 mod commit;
 mod committed;
 mod config;
+mod note;
+mod positions;
+mod taking;
 #[cfg(test)]
 mod tests;
 
 use checks::{denied, wrong};
 use committed::GroupCommits;
 pub use config::{OutOfRange, Protocol, SourceConfig, StartAt};
+use note::Note;
+use positions::Found;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -128,14 +132,20 @@ struct Own {
     queue: PartitionQueue,
     /// The number of the next commit when it became ours: answers to earlier ones are about a former assignment.
     since: usize,
+    /// Which topic its offsets are of, as far as the brokers say it.
+    note: Option<Note>,
+    /// Where it was begun to be read.
+    from: Offset,
 }
 
-/// What the group assigned and is not taken yet, because its commits are not known.
+/// What the group assigned and is not taken yet, because where it begins is not known, or not committed.
 #[derive(Default)]
 struct Unread {
     places: Vec<Place>,
     /// Those of them that the question under way is about.
     asked: Option<Vec<Place>>,
+    /// Those of them whose position is being committed.
+    committing: Vec<Found>,
     /// When to ask again.
     due: Option<Instant>,
 }
@@ -147,6 +157,7 @@ impl Unread {
             // One that comes back meanwhile is asked for anew: another member may have committed.
             asked.retain(|place| !gone.contains(place));
         }
+        self.committing.retain(|found| !gone.contains(&found.place));
     }
 }
 
@@ -161,9 +172,21 @@ pub struct KafkaSource {
     /// Commits that were refused before they were sent.
     refused: Vec<CommitAnswer>,
     commits: Option<CommitQueue>,
+    /// Answers to commits of positions that are not read from yet.
+    positions: Option<CommitQueue>,
     /// The number of the next commit.
     commit_number: usize,
     committed: Option<GroupCommits>,
+    /// Whether a question is under way, about whatever.
+    is_asking: bool,
+    /// When it is asked again whether the topics are still the same.
+    look_due: Instant,
+    /// Partitions whose position is not in the log, until it is known whether that is because of another topic.
+    misplaced: Vec<(Place, QueueError)>,
+    /// Whether commits are noted: their metadata has room.
+    is_noting: bool,
+    /// Where the partition of the last fetch ends, if that fetch came to it.
+    read_to: Option<i64>,
     /// What is out of the consumer's own memory: it ends after that.
     lender: Lender,
     consumer: Option<Arc<BaseConsumer<Context>>>,
@@ -181,70 +204,16 @@ impl KafkaSource {
             errors: Vec::new(),
             refused: Vec::new(),
             commits: None,
+            positions: None,
             commit_number: 0,
             committed: None,
+            is_asking: false,
+            look_due: Instant::now(),
+            misplaced: Vec::new(),
+            is_noting: true,
+            read_to: None,
             lender: Lender::default(),
             consumer: None,
-        }
-    }
-
-    /// Asks for the commits of what was assigned, and takes what they are known of.
-    fn read(&mut self, events: &mut Vec<Event>) {
-        let Some(queue) = &self.committed else { return };
-        if let Some(answer) = queue.answer(Duration::ZERO) {
-            let asked = self.unread.asked.take().unwrap_or_default();
-            match answer.and_then(|all| known(all, &asked)) {
-                Ok(all) => {
-                    self.take(all, events);
-                    let is_short = self.unread.places.iter().any(|place| asked.contains(place));
-                    self.unread.due = is_short.then(|| Instant::now() + ASK_AGAIN);
-                }
-                Err(code) => {
-                    let error = KafkaError::OffsetFetch(code);
-                    if is_denied(code) {
-                        events.push(Event::Ended(denied(&self.config.group, code)));
-                    } else {
-                        events.push(Event::Trouble(trouble(&error, "read the group's commits")));
-                    }
-                    self.unread.due = Some(Instant::now() + ASK_AGAIN);
-                }
-            }
-        }
-        let Unread { places, asked, due } = &mut self.unread;
-        let Some(queue) = self.committed.as_ref().filter(|_| asked.is_none() && !places.is_empty()) else {
-            return;
-        };
-        if due.is_none_or(|due| due <= Instant::now()) {
-            queue.ask(places, ASK_WAIT);
-            (*asked, *due) = (Some(places.clone()), None);
-        }
-    }
-
-    /// Begins to fetch partitions whose commits are known.
-    fn take(&mut self, all: Vec<Committed>, events: &mut Vec<Event>) {
-        let Some(consumer) = self.consumer.as_ref() else { return };
-        let mut list = TopicPartitionList::new();
-        let mut assigned = Vec::new();
-        for one in all {
-            let Committed { place, offset: committed, metadata, .. } = one;
-            let start = match (committed, self.config.start_at) {
-                (Some(offset), _) => Offset::Offset(offset),
-                (None, StartAt::Earliest) => Offset::Beginning,
-                (None, StartAt::Latest) => Offset::End,
-            };
-            let queue = PartitionQueue::split(consumer.client().native_ptr(), &place, &self.wake);
-            let added = list.add_partition_offset(&place.topic, place.partition, start);
-            let (Some(queue), Ok(())) = (queue, added) else { continue };
-            self.unread.forget(std::slice::from_ref(&place));
-            self.own.insert(place.clone(), Own { queue, since: self.commit_number });
-            assigned.push(Assigned { place, committed, metadata });
-        }
-        if assigned.is_empty() {
-            return;
-        }
-        match assign(consumer, &list) {
-            Ok(()) => events.push(Event::Assigned(assigned)),
-            Err(error) => events.push(Event::Ended(trouble(&error, "take what the group assigned"))),
         }
     }
 
@@ -276,16 +245,6 @@ const fn is_denied(code: RDKafkaErrorCode) -> bool {
         code,
         Error::GroupAuthorizationFailed | Error::TopicAuthorizationFailed | Error::ClusterAuthorizationFailed
     )
-}
-
-/// What was asked for of an answer. One that is not known is not one that is not there: to start at the beginning, or
-/// the end, would be wrong.
-fn known(mut all: Vec<Committed>, asked: &[Place]) -> Result<Vec<Committed>, RDKafkaErrorCode> {
-    all.retain(|one| asked.contains(&one.place));
-    match all.iter().find(|one| one.code != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
-        Some(one) => Err(one.code.into()),
-        None => Ok(all),
-    }
 }
 
 fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
@@ -329,15 +288,18 @@ impl LogSource for KafkaSource {
         let any = checks::topics(&consumer, &self.config.topics)?;
         let consumer = Arc::new(consumer);
         let client = consumer.client().native_ptr();
-        let committed = GroupCommits::start(Arc::clone(&consumer), &wake).map_err(|error| {
-            Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
-        })?;
+        let (topics, start_at) = (&self.config.topics, self.config.start_at);
+        let committed =
+            GroupCommits::start(Arc::clone(&consumer), &wake, topics, start_at).map_err(|error| {
+                Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
+            })?;
         if let Some(place) = any {
             checks::group(&consumer, &committed, &place, &self.config.group)?;
         }
         let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refused)?;
         (self.commits, self.committed) = (Some(CommitQueue::new(client, &wake)), Some(committed));
+        self.positions = Some(CommitQueue::new(client, &wake));
         (self.wake, self.consumer) = (wake, Some(consumer));
         Ok(())
     }
@@ -380,32 +342,56 @@ impl LogSource for KafkaSource {
         self.read(events);
         let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
         for mut answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
+            let is_too_long = |code: Code| code == Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
+            // The map comes before the note: a broker that takes little takes that.
+            self.is_noting &=
+                !is_too_long(answer.code) && answer.places.iter().all(|(_, code)| !is_too_long(*code));
             let is_of_now = |place: &Place| self.own.get(place).is_some_and(|own| answer.number >= own.since);
             answer.places.retain(|(place, _)| is_of_now(place));
             commit::on_answer(answer, events);
         }
         for (place, error) in std::mem::take(&mut self.errors) {
-            events.push(queue_trouble(place, &error));
+            if is_out_of_range(&error) && self.own.get(&place).is_some_and(|own| own.note.is_some()) {
+                self.misplaced.push((place, error));
+                self.look_due = Instant::now();
+            } else {
+                events.push(queue_trouble(place, &error));
+            }
         }
     }
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
+        self.read_to = None;
         let Some(queue) = self.own.get(place).map(|own| &own.queue).filter(|queue| queue.is_ready()) else {
             return;
         };
         let mut errors = Vec::new();
-        queue.read(place, count_max, &self.lender, budget, records, &mut errors);
+        let met = queue.read(place, count_max, &self.lender, budget, records, &mut errors);
+        self.read_to = met.end;
+        if let Some(offset) = met.seek {
+            self.put_back(place, offset);
+        }
         if !errors.is_empty() {
             self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
             self.wake.wake();
         }
     }
 
+    fn read_to(&mut self) -> Option<i64> {
+        self.read_to.take()
+    }
+
+    fn metadata(&mut self, bytes_max: usize) -> usize {
+        self.is_noting = bytes_max >= note::TEXT_BYTES_MAX;
+        bytes_max - if self.is_noting { note::TEXT_BYTES_MAX } else { 0 }
+    }
+
     fn commit(&mut self, commits: &[Commit]) {
-        let Some(queue) = &self.commits else { return };
         let number = self.commit_number;
+        let list = self.noted_list(commits);
+        let Some(queue) = &self.commits else { return };
         self.commit_number += 1;
-        if let Err(code) = queue.commit(&commit::list(commits), number) {
+        if let Err(code) = queue.commit(&list, number) {
             let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
             self.refused.push(CommitAnswer { number, code, places });
             self.wake.wake();
@@ -414,7 +400,7 @@ impl LogSource for KafkaSource {
 
     fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
         let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
-        commit::and_wait(consumer, &commit::list(commits), &self.wake, wait_max)
+        commit::and_wait(consumer, &self.noted_list(commits), &self.wake, wait_max)
     }
 
     fn release(&mut self, places: &[Place]) {
@@ -430,7 +416,7 @@ impl LogSource for KafkaSource {
 
     fn close(&mut self) {
         self.own.clear();
-        self.commits = None;
+        (self.commits, self.positions) = (None, None);
         let committed = self.committed.take().map(GroupCommits::end);
         let Some(consumer) = self.consumer.take() else { return };
         consumer.context().is_closing.store(true, Ordering::Release);
@@ -482,11 +468,14 @@ impl Drop for KafkaSource {
     }
 }
 
+fn is_out_of_range(error: &QueueError) -> bool {
+    error.code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
+        || error.code == Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
+}
+
 /// What an error in a partition's queue means.
 fn queue_trouble(place: Place, error: &QueueError) -> Event {
-    if error.code == Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
-        || error.code == Code::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE
-    {
+    if is_out_of_range(error) {
         let fault = Fault::new(
             FaultKind::Corrupt,
             "W-RUNTIME-OUT-OF-RANGE",

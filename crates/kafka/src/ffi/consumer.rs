@@ -77,24 +77,68 @@ impl PartitionQueue {
         budget: &Budget,
         records: &mut Vec<Record>,
         errors: &mut Vec<QueueError>,
-    ) {
-        const AT_ONCE: usize = limits::FETCH_RECORDS_MAX;
+    ) -> Met {
         // Before the read: what comes after it rings again, because the queue was empty then.
         self.bell.is_ready.store(false, Ordering::Release);
-        let mut messages = [ptr::null_mut(); AT_ONCE];
-        let wanted = count_max.min(AT_ONCE);
-        // SAFETY: the array has room for what is wanted; a time-out of 0 does not wait.
-        let got = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, messages.as_mut_ptr(), wanted) };
-        let got = usize::try_from(got).unwrap_or_default();
-        if got == wanted {
+        let wanted = count_max.min(limits::FETCH_RECORDS_MAX);
+        let mut messages = self.take_batch(wanted);
+        let mut met = Met::default();
+        if let Some(last) = messages.last().filter(|last| last.error().is_some()) {
+            met = Met { end: last.end(), seek: Some(last.offset()) };
+        }
+        while met.seek.is_none() && messages.len() < wanted {
+            let Some(message) = self.take_one() else { break };
+            met.end = message.end();
+            messages.push(message);
+        }
+        if messages.len() == wanted || met.seek.is_some() {
             self.bell.is_ready.store(true, Ordering::Release);
         }
-        // SAFETY: they came from `rd_kafka_consume_batch_queue` just now, and nobody else has them. The client waits for
-        // what is lent (`KafkaSource::close`); the others are gone when this returns.
-        let messages = messages[..got].iter().filter_map(|message| NonNull::new(*message));
-        let messages = messages.map(|message| unsafe { Message::new(message) }).collect();
         to_records(messages, place, lender, budget, records, errors);
+        met
     }
+
+    /// Takes many at once while far more are there.
+    ///
+    /// librdkafka counts an error, and the end of a partition is one, as a record that was read
+    /// (`rd_kafka_q_serve_rkmessages`): after the next rebalance it would go on one record too late. Taken one by one it is
+    /// not counted. It stands behind the records, so the first half of the queue has none, unless most of it is markers.
+    fn take_batch(&self, wanted: usize) -> Vec<Message> {
+        // SAFETY: the queue is alive.
+        let there = unsafe { sys::rd_kafka_queue_length(self.queue) };
+        if there < BATCH_MIN {
+            return Vec::new();
+        }
+        let mut messages = [ptr::null_mut(); limits::FETCH_RECORDS_MAX];
+        // SAFETY: the array has room for what is wanted, which is not more than its length; a time-out of 0 does not wait.
+        let got = unsafe {
+            sys::rd_kafka_consume_batch_queue(self.queue, 0, messages.as_mut_ptr(), wanted.min(there / 2))
+        };
+        let got = usize::try_from(got).unwrap_or_default();
+        let messages = messages[..got].iter().filter_map(|message| NonNull::new(*message));
+        // SAFETY: they came from `rd_kafka_consume_batch_queue` just now, and nobody else has them. The client waits for
+        // what is lent (`KafkaSource::close`).
+        messages.map(|message| unsafe { Message::new(message) }).collect()
+    }
+
+    fn take_one(&self) -> Option<Message> {
+        // SAFETY: the queue is alive; a time-out of 0 does not wait. The message is ours, as in `take_batch`.
+        unsafe {
+            NonNull::new(sys::rd_kafka_consume_queue(self.queue, 0)).map(|message| Message::new(message))
+        }
+    }
+}
+
+/// Messages in a queue from which half of them are taken at once.
+const BATCH_MIN: usize = 64;
+
+/// What reading a queue met, beside records and errors.
+#[derive(Debug, Default)]
+pub(crate) struct Met {
+    /// Where the partition ends, if what was read came to it.
+    pub(crate) end: Option<i64>,
+    /// The partition must be put back to this offset: an error was counted as a record.
+    pub(crate) seek: Option<i64>,
 }
 
 impl Drop for PartitionQueue {

@@ -57,6 +57,11 @@ impl Message {
         })
     }
 
+    /// Where the partition ends, if that is what it says. No record follows before the end has moved.
+    pub(super) fn end(&self) -> Option<i64> {
+        (self.get().err == Code::RD_KAFKA_RESP_ERR__PARTITION_EOF).then_some(self.get().offset)
+    }
+
     pub(super) fn offset(&self) -> i64 {
         self.get().offset
     }

@@ -1,6 +1,6 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
-use super::committed::GroupCommits;
+use super::committed::{Answer, GroupCommits};
 use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied};
 use crate::topics::Topics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
@@ -94,8 +94,9 @@ pub(super) fn group(
     let started = Instant::now();
     let code = loop {
         match commits.answer(Duration::ZERO) {
-            Some(Ok(all)) => break all.first().map(|one| one.code.into()),
-            Some(Err(code)) => break Some(code),
+            Some(Answer::Commits(Ok(all))) => break all.first().map(|one| one.code.into()),
+            Some(Answer::Commits(Err(code))) => break Some(code),
+            Some(Answer::Starts(_) | Answer::Same(_)) => {}
             None if started.elapsed() > GROUP_WAIT + Duration::from_secs(1) => break None,
             None => {}
         }

@@ -11,8 +11,11 @@ use weir_runtime::consumer::BUDGET_BYTES_DEFAULT;
 pub enum StartAt {
     /// The oldest record there is: nothing is missed.
     Earliest,
-    /// What comes from now on.
+    /// What is written once the consumer has started. A partition that was added after the group came to its topic is
+    /// read from its beginning all the same.
     Latest,
+    /// The first record whose timestamp is not before this time, in ms since 1970; the end where there is none yet.
+    Time(i64),
 }
 
 /// What happens when the committed position is not in the log any more.
@@ -82,7 +85,8 @@ impl SourceConfig {
     }
 
     pub(super) fn client(&self) -> Result<ClientConfig, Fault> {
-        const OURS: [(&str, &str); 5] = [
+        const OURS: [(&str, &str); 6] = [
+            ("enable.partition.eof", "the end of a partition is what holes before it are committed by"),
             ("enable.auto.commit", "only what is done is committed"),
             ("enable.auto.offset.store", "only what is done is committed"),
             ("auto.offset.reset", "set out_of_range and start_at"),
@@ -109,6 +113,9 @@ impl SourceConfig {
         // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
         client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
+        // How long an added partition may stay unseen. librdkafka's default is 5 minutes. One request for the topics that
+        // are read in 10 s is less than one fetch session asks for in a second.
+        client.set("topic.metadata.refresh.interval.ms", "10000");
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.
@@ -125,6 +132,7 @@ impl SourceConfig {
             .set("group.id", &self.group)
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
             .set(
                 "auto.offset.reset",
                 match self.out_of_range {

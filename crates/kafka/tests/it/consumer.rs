@@ -13,8 +13,8 @@ mod brokers;
 mod coming;
 mod coordinator;
 mod elsewhere;
-mod kill;
-mod logs;
+pub(crate) mod kill;
+pub(crate) mod logs;
 mod mock;
 mod real;
 mod rights;
@@ -23,7 +23,7 @@ mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-async fn create(kafka: &Kafka, topic: &str, partitions: i32) {
+pub(crate) async fn create(kafka: &Kafka, topic: &str, partitions: i32) {
     create_at(&kafka.bootstrap(), topic, partitions, 1, 1).await;
 }
 
@@ -70,7 +70,7 @@ fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (St
 }
 
 /// Waits until the condition holds; says what it waited for otherwise.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < DEADLINE, "{DEADLINE:?} have passed without: {what}");

@@ -1,7 +1,7 @@
 //! Logs that are not one record after the other: made anew, compacted, cut, with a giant in them.
 
 /// On a real broker, one for all: starting it costs more than each of these.
-mod real {
+pub(crate) mod real {
     use crate::consumer::kill::committed;
     use crate::consumer::real::member;
     use crate::consumer::{create, numbered, until, write};
@@ -27,12 +27,12 @@ mod real {
     /// Values that were handled, and how often.
     type Seen = Arc<Mutex<BTreeMap<Vec<u8>, usize>>>;
 
-    fn admin(kafka: &Kafka) -> AdminClient<DefaultClientContext> {
+    pub(crate) fn admin(kafka: &Kafka) -> AdminClient<DefaultClientContext> {
         ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap()
     }
 
     /// A topic of one partition with these settings.
-    async fn create_with(kafka: &Kafka, topic: &str, settings: &[(&str, &str)]) {
+    pub(crate) async fn create_with(kafka: &Kafka, topic: &str, settings: &[(&str, &str)]) {
         let mut new = NewTopic::new(topic, 1, TopicReplication::Fixed(1));
         for (key, value) in settings {
             new = new.set(key, value);
@@ -41,7 +41,7 @@ mod real {
         assert!(made.iter().all(Result::is_ok), "{made:?}");
     }
 
-    async fn delete(kafka: &Kafka, topic: &str) {
+    pub(crate) async fn delete(kafka: &Kafka, topic: &str) {
         let gone = admin(kafka).delete_topics(&[topic], &AdminOptions::new()).await.unwrap();
         assert!(gone.iter().all(Result::is_ok), "{gone:?}");
         let topics = Topics::new(&kafka.bootstrap(), &BTreeMap::new()).unwrap();
@@ -49,7 +49,7 @@ mod real {
     }
 
     /// Removes what is before an offset, as retention does.
-    async fn cut(kafka: &Kafka, topic: &str, before: i64) {
+    pub(crate) async fn cut(kafka: &Kafka, topic: &str, before: i64) {
         let mut gone = TopicPartitionList::new();
         gone.add_partition_offset(topic, 0, Offset::Offset(before)).unwrap();
         admin(kafka).delete_records(&gone, &AdminOptions::new()).await.unwrap();
