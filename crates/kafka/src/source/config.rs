@@ -1,7 +1,8 @@
 //! Settings of the source, and what they make of librdkafka's.
 
 use super::checks::wrong;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use crate::reader::log_level;
+use rdkafka::config::ClientConfig;
 use std::collections::BTreeMap;
 use weir_model::Fault;
 use weir_runtime::consumer::BUDGET_BYTES_DEFAULT;
@@ -82,7 +83,10 @@ impl SourceConfig {
     }
 
     pub(super) fn client(&self) -> Result<ClientConfig, Fault> {
-        const OURS: [(&str, &str); 5] = [
+        const OURS: [(&str, &str); 8] = [
+            ("bootstrap.servers", "set bootstrap"),
+            ("metadata.broker.list", "set bootstrap"),
+            ("group.id", "set group"),
             ("enable.auto.commit", "only what is done is committed"),
             ("enable.auto.offset.store", "only what is done is committed"),
             ("auto.offset.reset", "set out_of_range and start_at"),
@@ -109,6 +113,10 @@ impl SourceConfig {
         // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
         client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
+        // The checksum of a batch is all that tells damage on a broker's disk from a record.
+        client.set("check.crcs", "true");
+        // Health knows from them what keeps records back.
+        client.set("statistics.interval.ms", "1000");
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.
@@ -141,7 +149,7 @@ impl SourceConfig {
             Protocol::Eager => client.set("partition.assignment.strategy", "range,roundrobin"),
             Protocol::Consumer => client.set("group.protocol", "consumer"),
         };
-        client.set_log_level(RDKafkaLogLevel::Warning);
+        client.set_log_level(log_level(&self.properties));
         Ok(client)
     }
 }

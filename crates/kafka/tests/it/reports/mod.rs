@@ -1,0 +1,3 @@
+//! What users of Kafka consumers report in public, tried here.
+
+mod stalls;
