@@ -6,12 +6,11 @@
 mod deal;
 mod marks;
 
-use crate::reader::{partitions, unreachable};
+use crate::reader::{Asker, client_config, create, partitions, unreachable};
 use deal::Dealer;
 use marks::Dealt;
 use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
@@ -78,7 +77,7 @@ pub struct Aside {
     bootstrap: String,
     properties: BTreeMap<String, String>,
     topic: String,
-    consumer: BaseConsumer,
+    consumer: Asker,
     dealt: BTreeMap<i32, Dealt>,
     ends: BTreeMap<i32, i64>,
     dealer: Option<Dealer>,
@@ -90,20 +89,9 @@ impl Aside {
     /// # Errors
     /// When the brokers cannot be reached, or the topic does not exist.
     pub fn open(bootstrap: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<Self, Fault> {
-        let mut client = ClientConfig::new();
-        for (key, value) in properties {
-            client.set(key, value);
-        }
-        client
-            .set("bootstrap.servers", bootstrap)
-            // Nobody joins it, and nothing is committed: librdkafka wants a name.
-            .set("group.id", "weir-reader")
-            .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest");
-        let consumer: BaseConsumer = client.create().map_err(|error| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap)
-                .caused_by(error)
-        })?;
+        let mut client = client_config(bootstrap, properties)?;
+        client.set("auto.offset.reset", "earliest");
+        let consumer = create(&client, bootstrap)?;
         let mut aside = Self {
             bootstrap: bootstrap.to_owned(),
             properties: properties.clone(),
@@ -177,7 +165,9 @@ impl Aside {
         let mut last = Instant::now();
         while self.ends.iter().any(|(partition, end)| next[partition] < *end) {
             let letter = match self.consumer.poll(Duration::from_millis(100)) {
-                Some(polled) => letter(&polled.map_err(|error| unreachable(&error, &self.topic))?),
+                Some(polled) => letter(
+                    &polled.map_err(|error| self.consumer.context().reasons.fault(&error, &self.topic))?,
+                ),
                 None if last.elapsed() < READ_WAIT => {
                     // A marker of a transaction is an offset without a record: the position passes it.
                     self.positions(&mut next)?;

@@ -68,10 +68,11 @@ impl KnownTopics {
 
     /// The topic's handle. The first look-up of a topic waits for the brokers, off the async threads' books; a
     /// failure is remembered for a while, so that calls of a missing topic fail at once.
-    pub(crate) fn get(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
+    /// The brokers are not waited for once `is_hopeless` says that no waiting heals what stands in the way.
+    pub(crate) fn get(&self, name: &TopicName, is_hopeless: impl Fn() -> bool) -> Result<Arc<Topic>, Code> {
         match self.known(name) {
             Some(topic) => Ok(topic),
-            None => off_the_books(|| self.look_up(name)),
+            None => off_the_books(|| self.look_up(name, is_hopeless)),
         }
     }
 
@@ -79,7 +80,7 @@ impl KnownTopics {
         self.topics.read().expect("no panic under this lock").get(name).map(Arc::clone)
     }
 
-    fn look_up(&self, name: &TopicName) -> Result<Arc<Topic>, Code> {
+    fn look_up(&self, name: &TopicName, is_hopeless: impl Fn() -> bool) -> Result<Arc<Topic>, Code> {
         // Held throughout: many calls of one new topic are one question.
         let mut missing = self.missing.lock().expect("no panic under this lock");
         if let Some(topic) = self.known(name) {
@@ -88,7 +89,7 @@ impl KnownTopics {
         if let Some(code) = missing.of(name) {
             return Err(code);
         }
-        match self.handle.topic(name.as_str(), LOOK_WAIT_MS) {
+        match self.ask(name, is_hopeless) {
             Ok(topic) => {
                 let topic = Arc::new(topic);
                 missing.topics.remove(name);
@@ -98,13 +99,7 @@ impl KnownTopics {
                 Ok(topic)
             }
             Err(code) => {
-                let is_away = matches!(
-                    code,
-                    Code::RD_KAFKA_RESP_ERR__TIMED_OUT
-                        | Code::RD_KAFKA_RESP_ERR__TRANSPORT
-                        | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
-                );
-                if is_away {
+                if is_away(code) {
                     missing.away = Some((code, Instant::now()));
                 } else {
                     missing.topics.insert(name.clone(), (code, Instant::now()));
@@ -114,10 +109,38 @@ impl KnownTopics {
         }
     }
 
+    /// Asks in ever longer tries, so that a reason that is final ends the waiting.
+    fn ask(&self, name: &TopicName, is_hopeless: impl Fn() -> bool) -> Result<Topic, Code> {
+        let (began, mut wait_ms) = (Instant::now(), LOOK_WAIT_MS / 12);
+        loop {
+            let tried = Instant::now();
+            let spent_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(LOOK_WAIT_MS);
+            let left_ms = LOOK_WAIT_MS - spent_ms;
+            match self.handle.topic(name.as_str(), wait_ms.min(left_ms).max(1)) {
+                Err(code) if is_away(code) && left_ms > wait_ms && !is_hopeless() => {
+                    // It does not wait when it knows of no broker.
+                    let rest = Duration::from_millis(100).saturating_sub(tried.elapsed());
+                    std::thread::sleep(rest);
+                    wait_ms *= 2;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Forgets all: the next call looks them up anew.
     pub(crate) fn forget(&self) {
         self.topics.write().expect("no panic under this lock").clear();
     }
+}
+
+const fn is_away(code: Code) -> bool {
+    matches!(
+        code,
+        Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+            | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+    )
 }
 
 /// A blocking call from an async worker: its other tasks go to another thread meanwhile.

@@ -2,15 +2,15 @@
 //!
 //! It asks and peeks only: it joins no group and commits nothing.
 
-use crate::reader::{client_config, partitions, unreachable};
+use crate::reader::{Asker, client_config, create, partitions, unreachable};
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use weir_model::{Fault, FaultKind};
+use weir_model::Fault;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -114,24 +114,17 @@ fn place(lag: &PartitionLag) -> Place {
     (lag.topic.clone(), lag.partition)
 }
 
-fn peeker(
-    bootstrap: &str,
-    properties: &BTreeMap<String, String>,
-    group: &str,
-) -> Result<BaseConsumer, Fault> {
-    client_config(bootstrap, properties)
+fn peeker(bootstrap: &str, properties: &BTreeMap<String, String>, group: &str) -> Result<Asker, Fault> {
+    let mut client = client_config(bootstrap, properties)?;
+    client
         .set("group.id", group)
         .set("enable.partition.eof", "true")
         // One record of each partition is wanted; a larger one comes all the same.
-        .set("fetch.message.max.bytes", "65536")
-        .create()
-        .map_err(|error| {
-            Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap)
-                .caused_by(error)
-        })
+        .set("fetch.message.max.bytes", "65536");
+    create(&client, bootstrap)
 }
 
-fn ends(consumer: &BaseConsumer, topics: &[String]) -> Result<Vec<PartitionLag>, Fault> {
+fn ends(consumer: &Asker, topics: &[String]) -> Result<Vec<PartitionLag>, Fault> {
     let mut lags = Vec::new();
     for topic in topics {
         for partition in partitions(consumer, topic)? {
@@ -147,11 +140,7 @@ fn ends(consumer: &BaseConsumer, topics: &[String]) -> Result<Vec<PartitionLag>,
 }
 
 /// Reads the first record at or after each place, for its timestamp.
-fn date(
-    consumer: &BaseConsumer,
-    lags: &mut [PartitionLag],
-    places: BTreeMap<Place, i64>,
-) -> Result<(), Fault> {
+fn date(consumer: &Asker, lags: &mut [PartitionLag], places: BTreeMap<Place, i64>) -> Result<(), Fault> {
     let mut by_topic: BTreeMap<String, BTreeMap<i32, i64>> = BTreeMap::new();
     for ((topic, partition), offset) in places {
         by_topic.entry(topic).or_default().insert(partition, offset);
@@ -173,7 +162,7 @@ fn date(
 /// end of a partition there may be offsets without one (compaction, transactions). A partition that did not answer in time
 /// is left out.
 fn peek(
-    consumer: &BaseConsumer,
+    consumer: &Asker,
     topic: &str,
     mut wanted: BTreeMap<i32, i64>,
     wait_max: Duration,

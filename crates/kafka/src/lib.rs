@@ -15,5 +15,6 @@ pub mod partition;
 pub mod parts;
 pub mod producer;
 pub mod reader;
+mod reasons;
 pub mod source;
 pub mod topics;

@@ -5,6 +5,7 @@
 
 use crate::ffi::{Flight, Handle, Message, Run, Served, Topic};
 use crate::known_topics::KnownTopics;
+use crate::reasons::Reasons;
 use crate::{partition, parts};
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
@@ -19,9 +20,6 @@ use weir_runtime::log::{Job, LogWriter, RecordBatch};
 /// How often partition counts are looked up again (the Java client's `metadata.max.age.ms` is ten times that: here
 /// several processes write one topic, and should not disagree for long).
 const TOPIC_LOOK_EVERY: Duration = Duration::from_secs(30);
-
-/// How long a refused login explains what goes wrong: librdkafka tries again at least every two seconds.
-const REFUSAL_MEMORY: Duration = Duration::from_secs(15);
 
 /// How long a call may stay without its reports once librdkafka has said that a partition lost its leader.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
@@ -72,19 +70,24 @@ impl ProducerConfig {
     /// The settings as librdkafka takes them.
     ///
     /// # Errors
-    /// When a property is one that Weir sets itself.
+    /// When a property is one that this library sets itself.
     pub fn client(&self) -> Result<ClientConfig, Fault> {
-        const OURS: [(&str, &str); 5] = [
-            ("acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
-            ("request.required.acks", "Weir acknowledges to HBase only what all in-sync replicas have"),
-            ("enable.idempotence", "order and single writes within a producer rest on it"),
-            ("message.timeout.ms", "set log.message-timeout"),
+        const OURS: [(&str, &str); 7] = [
+            ("bootstrap.servers", "set bootstrap"),
+            ("metadata.broker.list", "set bootstrap"),
+            ("acks", "a batch is done only when all in-sync replicas have it: acks is `all` always"),
+            (
+                "request.required.acks",
+                "a batch is done only when all in-sync replicas have it: acks is `all` always",
+            ),
+            ("enable.idempotence", "order and single writes within a producer rest on it: it is on always"),
+            ("message.timeout.ms", "set message_timeout_ms"),
             ("partitioner", "the partition is murmur2 of the key, as the Java client has it"),
         ];
         let mut client = ClientConfig::new();
         for (key, value) in &self.properties {
             if let Some((_, why)) = OURS.iter().find(|(ours, _)| ours == key) {
-                let about = format!("log.properties.\"{key}\"");
+                let about = format!("properties.\"{key}\"");
                 return Err(Fault::new(
                     FaultKind::Config,
                     "W-CONFIG",
@@ -162,11 +165,12 @@ struct Client {
 }
 
 /// What the report thread and the writers tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     fatal: AtomicBool,
     stop: AtomicBool,
-    refused: Mutex<Option<(Instant, String)>>,
+    /// Why brokers are not reached. librdkafka says "timed out" to whoever waits for a topic or a report meanwhile.
+    reasons: Reasons,
     is_leaderless: AtomicBool,
     /// When each batch was queued that is not done, by its number: the first is the oldest.
     open: Mutex<BTreeMap<u64, Instant>>,
@@ -174,12 +178,15 @@ struct State {
 }
 
 impl State {
-    /// Why brokers shut the door on us, if they did so lately.
-    ///
-    /// librdkafka says "timed out" to whoever waits for a topic or a report meanwhile, and goes on trying.
-    fn refused(&self) -> Option<String> {
-        let refused = self.refused.lock().expect("no panic under this lock");
-        refused.as_ref().filter(|(at, _)| at.elapsed() < REFUSAL_MEMORY).map(|(_, text)| text.clone())
+    fn new(bootstrap: &str) -> Self {
+        Self {
+            fatal: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            reasons: Reasons::new(bootstrap),
+            is_leaderless: AtomicBool::new(false),
+            open: Mutex::default(),
+            opened: AtomicU64::new(0),
+        }
     }
 
     /// A batch is queued from here on; its number.
@@ -214,6 +221,7 @@ impl State {
 
     /// A line of librdkafka's log.
     fn hear(&self, level: i32, facility: &str, text: &str) {
+        self.reasons.line(facility, text);
         match level {
             ..=4 => tracing::warn!(facility, text, "librdkafka"),
             5 | 6 => tracing::info!(facility, text, "librdkafka"),
@@ -226,13 +234,7 @@ impl State {
 
     /// What an error means, given what was heard from the brokers lately.
     fn fault_of(&self, code: Code, topic: &str) -> Fault {
-        let fault = fault_of(code, topic);
-        match self.refused().filter(|_| fault.kind() == FaultKind::Transient) {
-            Some(text) => {
-                Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", topic).caused_by(text)
-            }
-            None => fault,
-        }
+        self.reasons.explain(fault_of(code, topic), Some(code.into()), topic)
     }
 }
 
@@ -248,7 +250,7 @@ impl Client {
             .caused_by(text)
         };
         let handle = Arc::new(Handle::new(&config.client()?).map_err(wrong)?);
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new(&config.bootstrap));
         let server = std::thread::Builder::new()
             .name("weir-reports".to_owned())
             .spawn({
@@ -290,10 +292,7 @@ fn serve(handle: &Handle, state: &State) {
             Served::Log(level, facility, text) => state.hear(level, &facility, &text),
             Served::Error(code, text) => {
                 tracing::warn!(error = %text, "kafka reports an error");
-                if matches!(code, Code::RD_KAFKA_RESP_ERR__AUTHENTICATION | Code::RD_KAFKA_RESP_ERR__SSL) {
-                    let mut refused = state.refused.lock().expect("no panic under this lock");
-                    *refused = Some((Instant::now(), text));
-                }
+                state.reasons.event(code.into(), &text);
             }
             Served::Fatal(text) => {
                 tracing::error!(error = %text, "the kafka producer is beyond repair and is replaced");
@@ -355,7 +354,9 @@ impl Producer {
         let client = self.client()?;
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
-            topics.push(client.topics.get(name).map_err(|code| client.state.fault_of(code, name.as_str()))?);
+            let state = &client.state;
+            let topic = client.topics.get(name, || state.reasons.is_final(name.as_str()).is_some());
+            topics.push(topic.map_err(|code| state.fault_of(code, name.as_str()))?);
         }
         let part_bytes_max = self.shared.config.part_bytes_max;
         let placed = place(&batch, &topics);

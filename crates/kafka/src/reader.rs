@@ -2,27 +2,29 @@
 //!
 //! No consumer group, no commits: for `weir log`, tests and the demonstration.
 
+use crate::ffi::consumer::waiting;
 use crate::parts::{Assembler, HEADER, Part};
+use crate::reasons::{Hears, Listener, is_damage};
 use rdkafka::TopicPartitionList;
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
-/// After how long a silence may be a refused login.
-const REFUSED_WITHIN: Duration = Duration::from_secs(3);
+/// The first try of a question; each one is twice as long as the one before. In between what librdkafka tells is heard.
+const FIRST_TRY: Duration = Duration::from_millis(250);
 
-/// How long to listen for what librdkafka has to tell; with no wait at all it tells nothing.
-const HEAR_WAIT: Duration = Duration::from_millis(100);
+/// Events that are served in one go.
+pub(crate) const EVENTS_MAX: usize = 1000;
 
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl LogRecord {
 
 /// A reader of all partitions of some topics.
 pub struct Reader {
-    consumer: BaseConsumer,
+    consumer: Asker,
     assemblers: HashMap<(String, i32), Assembler>,
     /// End of each partition when it was last asked, and how far it was read.
     ends: BTreeMap<(String, i32), i64>,
@@ -144,7 +146,7 @@ impl Reader {
         let message = match polled {
             Ok(message) => message,
             Err(KafkaError::PartitionEOF(_)) => return Ok(None),
-            Err(error) => return Err(unreachable(&error, "records")),
+            Err(error) => return Err(self.consumer.context().reasons.fault(&error, "records")),
         };
         let (topic, partition) = (message.topic().to_owned(), message.partition());
         self.next.insert((topic.clone(), partition), message.offset() + 1);
@@ -219,7 +221,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::next`]; or `Transient` when the end is not reached within the deadline.
     pub fn read_to_end(&mut self, deadline: Duration) -> Result<Vec<LogRecord>, Fault> {
-        let started = std::time::Instant::now();
+        let started = Instant::now();
         self.ask_ends()?;
         let mut records = Vec::new();
         while !self.is_at_end() {
@@ -238,18 +240,33 @@ impl Reader {
     }
 }
 
-pub(crate) fn consumer(
-    bootstrap: &str,
-    properties: &BTreeMap<String, String>,
-) -> Result<BaseConsumer, Fault> {
-    client_config(bootstrap, properties).create().map_err(|error| {
+/// A consumer that only asks and reads.
+pub(crate) type Asker = BaseConsumer<Listener>;
+
+/// A consumer without a group of its own.
+pub(crate) fn consumer(bootstrap: &str, properties: &BTreeMap<String, String>) -> Result<Asker, Fault> {
+    create(&client_config(bootstrap, properties)?, bootstrap)
+}
+
+/// A consumer by these settings.
+pub(crate) fn create(client: &ClientConfig, bootstrap: &str) -> Result<Asker, Fault> {
+    client.create_with_context(Listener::new(bootstrap)).map_err(|error| {
         Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap).caused_by(error)
     })
 }
 
 /// Settings of every consumer of ours.
-pub(crate) fn client_config(bootstrap: &str, properties: &BTreeMap<String, String>) -> ClientConfig {
+///
+/// # Errors
+/// When a property is the business of a field.
+pub(crate) fn client_config(
+    bootstrap: &str,
+    properties: &BTreeMap<String, String>,
+) -> Result<ClientConfig, Fault> {
+    refuse_addresses(properties)?;
     let mut client = ClientConfig::new();
+    // The checksum of a batch is all that tells damage on a broker's disk from a record.
+    client.set("check.crcs", "true");
     for (key, value) in properties {
         client.set(key, value);
     }
@@ -263,11 +280,44 @@ pub(crate) fn client_config(bootstrap: &str, properties: &BTreeMap<String, Strin
         // A question for the ends stands in line behind a waiting fetch on the same connection.
         .set("fetch.wait.max.ms", "50")
         .set("queued.max.messages.kbytes", "65536");
-    client
+    client.set_log_level(log_level(properties));
+    Ok(client)
+}
+
+/// Refuses the properties that a field of its own would overrule.
+pub(crate) fn refuse_addresses(properties: &BTreeMap<String, String>) -> Result<(), Fault> {
+    for key in ["bootstrap.servers", "metadata.broker.list"] {
+        if properties.contains_key(key) {
+            let about = format!("properties.\"{key}\"");
+            return Err(Fault::new(
+                FaultKind::Config,
+                "W-CONFIG",
+                "take a setting that has a field of its own",
+                about,
+            )
+            .caused_by("set bootstrap"));
+        }
+    }
+    Ok(())
+}
+
+/// What of librdkafka's log comes: warnings, unless the properties ask for more.
+pub(crate) fn log_level(properties: &BTreeMap<String, String>) -> RDKafkaLogLevel {
+    let asked = properties.get("log_level").and_then(|level| level.parse().ok());
+    match asked {
+        // Syslog's numbers.
+        Some(i32::MIN..=3) => RDKafkaLogLevel::Error,
+        Some(4) => RDKafkaLogLevel::Warning,
+        Some(5) => RDKafkaLogLevel::Notice,
+        Some(6) => RDKafkaLogLevel::Info,
+        Some(7..) => RDKafkaLogLevel::Debug,
+        None if properties.get("debug").is_some_and(|debug| !debug.is_empty()) => RDKafkaLogLevel::Debug,
+        None => RDKafkaLogLevel::Warning,
+    }
 }
 
 /// The partitions of a topic.
-pub(crate) fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>, Fault> {
+pub(crate) fn partitions(consumer: &Asker, topic: &str) -> Result<Vec<i32>, Fault> {
     let metadata = metadata(consumer, Some(topic), topic)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let partitions: Vec<i32> = found
@@ -288,6 +338,7 @@ fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Offse
 pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
     let code = error.rdkafka_error_code();
     let (kind, page) = match code {
+        Some(code) if is_damage(code) => (FaultKind::Corrupt, "W-KAFKA-DAMAGED"),
         Some(
             Code::TopicAuthorizationFailed
             | Code::GroupAuthorizationFailed
@@ -302,25 +353,46 @@ pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
     Fault::new(kind, page, "read from Kafka", about).caused_by(cause)
 }
 
-/// Asks for the metadata of one topic or of all. Blocks for at most 10 s.
+/// Asks for the metadata of one topic or of all. Blocks for at most 10 s, and not that long when the reason is final.
 ///
-/// librdkafka says "timed out" to whoever waits while brokers refuse its login, and tells of the refusal elsewhere: it
-/// is listened to after a first short try. For a consumer without an assignment: records would be thrown away.
-pub(crate) fn metadata(consumer: &BaseConsumer, topic: Option<&str>, about: &str) -> Result<Metadata, Fault> {
-    let first = match consumer.fetch_metadata(topic, REFUSED_WITHIN) {
-        Ok(metadata) => return Ok(metadata),
-        Err(error) => error,
-    };
-    while let Some(heard) = consumer.poll(HEAR_WAIT) {
-        if let Err(heard) = heard
-            && matches!(heard.rdkafka_error_code(), Some(Code::Authentication | Code::SSL))
-        {
-            return Err(Fault::new(FaultKind::Denied, "W-KAFKA-DENIED", "log in to Kafka", about)
-                .caused_by(heard.to_string()));
+/// librdkafka says "timed out" to whoever waits, and the reason elsewhere: that is listened to between short tries. For
+/// a consumer without an assignment: records would be thrown away.
+pub(crate) fn metadata<C: Hears>(
+    consumer: &BaseConsumer<C>,
+    topic: Option<&str>,
+    about: &str,
+) -> Result<Metadata, Fault> {
+    let began = Instant::now();
+    let mut wait = FIRST_TRY;
+    loop {
+        let tried = Instant::now();
+        let left = ASK_WAIT.saturating_sub(began.elapsed());
+        let error = match consumer.fetch_metadata(topic, wait.min(left).max(FIRST_TRY)) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        hear(consumer);
+        if let Some(fault) = consumer.context().reasons().is_final(about) {
+            return Err(fault);
         }
+        if began.elapsed() >= ASK_WAIT || unreachable(&error, about).kind() != FaultKind::Transient {
+            return Err(consumer.context().reasons().fault(&error, about));
+        }
+        // It does not wait when it knows of no broker.
+        std::thread::sleep(FIRST_TRY.saturating_sub(tried.elapsed()));
+        wait *= 2;
     }
-    let rest = ASK_WAIT.saturating_sub(REFUSED_WITHIN);
-    consumer.fetch_metadata(topic, rest).map_err(|_| unreachable(&first, about))
+}
+
+/// Has what librdkafka tells come to the context.
+pub(crate) fn hear<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
+    let client = consumer.client().native_ptr();
+    for _ in 0..EVENTS_MAX {
+        if waiting(client) == 0 {
+            return;
+        }
+        drop(consumer.poll(Duration::ZERO));
+    }
 }
 
 #[cfg(test)]

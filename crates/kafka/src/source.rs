@@ -7,37 +7,45 @@
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
+use crate::reasons::{self, Hears, Reasons, damaged, is_damage};
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::record::{Place, Record};
-use weir_runtime::source::{Commit, Event, LogSource, Membership, Retention};
+use weir_runtime::source::{Commit, Event, LogSource, Membership, Obstacle, Retention};
 use weir_runtime::wake::Wake;
 
 mod checks;
+mod client;
 mod commit;
 mod committed;
+mod complaints;
 mod config;
 mod note;
 mod positions;
+mod replace;
 mod taking;
 #[cfg(test)]
 mod tests;
 
 use checks::{denied, wrong};
 use committed::GroupCommits;
+use complaints::Complaints;
 pub use config::{OutOfRange, Protocol, SourceConfig, StartAt};
 use note::Note;
 use positions::Found;
+use replace::Doctor;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -60,6 +68,15 @@ struct Context {
     noted: Mutex<Vec<Noted>>,
     /// On the way out a rebalance is done with at once: nobody calls the loop any more.
     is_closing: AtomicBool,
+    reasons: Reasons,
+    told: Mutex<Told>,
+}
+
+/// What librdkafka told of the consumer as a whole since it was looked at.
+#[derive(Default)]
+struct Told {
+    errors: Vec<(RDKafkaErrorCode, String)>,
+    statistics: Option<Statistics>,
 }
 
 impl Context {
@@ -69,8 +86,28 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        self.reasons.line(facility, text);
+        reasons::log(level, facility, text);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).statistics = Some(statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            self.reasons.event(code, reason);
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.errors.push((code, reason.to_owned()));
+        }
         tracing::warn!(%error, reason, "kafka reports an error");
+    }
+}
+
+impl Hears for Context {
+    fn reasons(&self) -> &Reasons {
+        &self.reasons
     }
 }
 
@@ -136,6 +173,8 @@ struct Own {
     note: Option<Note>,
     /// Where it was begun to be read.
     from: Offset,
+    /// A batch of it is damaged: it gives no more records.
+    is_damaged: bool,
 }
 
 /// What the group assigned and is not taken yet, because where it begins is not known, or not committed.
@@ -190,6 +229,11 @@ pub struct KafkaSource {
     /// What is out of the consumer's own memory: it ends after that.
     lender: Lender,
     consumer: Option<Arc<BaseConsumer<Context>>>,
+    complaints: Complaints,
+    doctor: Doctor,
+    /// What a client that was given up had, until the runtime has released it; a new client begins after that.
+    orphans: HashSet<Place>,
+    is_replacing: bool,
 }
 
 impl KafkaSource {
@@ -197,6 +241,10 @@ impl KafkaSource {
     #[must_use]
     pub fn new(config: SourceConfig) -> Self {
         Self {
+            complaints: Complaints::default(),
+            doctor: Doctor::new(&config),
+            orphans: HashSet::new(),
+            is_replacing: false,
             config,
             wake: Wake::default(),
             own: HashMap::new(),
@@ -227,11 +275,15 @@ impl KafkaSource {
                 {
                     events.push(Event::Trouble(trouble(&error, "take what the group assigned")));
                 }
+                self.complaints.assigned(&places);
                 self.unread.places.extend(places);
             }
             Noted::Revoke(places) => {
                 self.unread.forget(&places);
                 let is_lost = self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost());
+                if is_lost {
+                    self.complaints.lost(Instant::now());
+                }
                 events.push(if is_lost { Event::Lost(places) } else { Event::Revoked(places) });
             }
         }
@@ -273,63 +325,24 @@ impl LogSource for KafkaSource {
     }
 
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
-        let refused = |error| checks::refused(error, &self.config.bootstrap);
-        let context = Context {
-            is_incremental: self.config.protocol != Protocol::Eager,
-            noted: Mutex::default(),
-            is_closing: AtomicBool::new(false),
-        };
-        let mut consumer: BaseConsumer<Context> =
-            self.config.client()?.create_with_context(context).map_err(refused)?;
-        consumer.set_nonempty_callback({
-            let wake = wake.clone();
-            move || wake.wake()
-        });
+        self.wake = wake;
+        let consumer = self.make()?;
         let any = checks::topics(&consumer, &self.config.topics)?;
-        let consumer = Arc::new(consumer);
-        let client = consumer.client().native_ptr();
-        let (topics, start_at) = (&self.config.topics, self.config.start_at);
-        let committed =
-            GroupCommits::start(Arc::clone(&consumer), &wake, topics, start_at).map_err(|error| {
-                Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
-            })?;
+        let committed = self.ask(&consumer)?;
         if let Some(place) = any {
             checks::group(&consumer, &committed, &place, &self.config.group)?;
         }
-        let topics: Vec<&str> = self.config.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(refused)?;
-        (self.commits, self.committed) = (Some(CommitQueue::new(client, &wake)), Some(committed));
-        self.positions = Some(CommitQueue::new(client, &wake));
-        (self.wake, self.consumer) = (wake, Some(consumer));
-        Ok(())
+        self.join(consumer, committed)
     }
 
     fn events(&mut self, events: &mut Vec<Event>) {
-        let Some(consumer) = self.consumer.as_ref() else { return };
-        let polled = consumer.poll(Duration::ZERO);
-        match polled {
-            None => {}
-            Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                let fault = Fault::new(
-                    FaultKind::Config,
-                    "W-KAFKA-REJECTED",
-                    "stay in the group",
-                    &self.config.group,
-                );
-                events.push(Event::Ended(fault.caused_by(code.to_string())));
-            }
-            Some(Err(KafkaError::MessageConsumption(code))) if is_denied(code) => {
-                events.push(Event::Ended(denied(&self.config.group, code)));
-            }
-            Some(Err(error)) => events.push(Event::Trouble(trouble(&error, "consume"))),
-            Some(Ok(message)) => {
-                use rdkafka::message::Message as _;
-                let about = format!("{}/{}/{}", message.topic(), message.partition(), message.offset());
-                let fault =
-                    Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "read a partition's own queue", about);
-                events.push(Event::Ended(fault.caused_by("a record went astray into the group's queue")));
-            }
+        if self.is_replacing {
+            self.come_back(events);
         }
+        let Some(consumer) = self.consumer.as_ref() else { return };
+        let consumer = Arc::clone(consumer);
+        self.serve(&consumer, events);
+        self.watch(&consumer, events);
         let noted =
             std::mem::take(&mut *consumer.context().noted.lock().unwrap_or_else(PoisonError::into_inner));
         if !noted.is_empty() {
@@ -362,18 +375,25 @@ impl LogSource for KafkaSource {
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
         self.read_to = None;
-        let Some(queue) = self.own.get(place).map(|own| &own.queue).filter(|queue| queue.is_ready()) else {
-            return;
-        };
+        let own = self.own.get_mut(place).filter(|own| own.queue.is_ready() && !own.is_damaged);
+        let Some(own) = own else { return };
         let mut errors = Vec::new();
-        let met = queue.read(place, count_max, &self.lender, budget, records, &mut errors);
+        let met = own.queue.read(place, count_max, &self.lender, budget, records, &mut errors);
         self.read_to = met.end;
-        if let Some(offset) = met.seek {
-            self.put_back(place, offset);
-        }
         if !errors.is_empty() {
+            own.is_damaged = errors.iter().any(|error| is_damage(error.code.into()));
+            if own.is_damaged
+                && let Some(consumer) = &self.consumer
+                && let Err(error) = consumer.pause(&list_of([place]))
+            {
+                // librdkafka would fetch the batch again and again.
+                tracing::warn!(%error, %place, "a damaged partition is not paused");
+            }
             self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
             self.wake.wake();
+        }
+        if let Some(offset) = met.seek.filter(|_| !own.is_damaged) {
+            self.put_back(place, offset);
         }
     }
 
@@ -404,6 +424,11 @@ impl LogSource for KafkaSource {
     }
 
     fn release(&mut self, places: &[Place]) {
+        if !self.orphans.is_empty() {
+            places.iter().for_each(|place| _ = self.orphans.remove(place));
+            self.wake.wake();
+            return;
+        }
         // Only what was taken: librdkafka refuses the rest, and then waits for an answer to the rebalance for ever.
         let taken: Vec<&Place> = places.iter().filter(|place| self.own.remove(place).is_some()).collect();
         self.unread.forget(places);
@@ -415,50 +440,15 @@ impl LogSource for KafkaSource {
     }
 
     fn close(&mut self) {
-        self.own.clear();
-        (self.commits, self.positions) = (None, None);
-        let committed = self.committed.take().map(GroupCommits::end);
-        let Some(consumer) = self.consumer.take() else { return };
-        consumer.context().is_closing.store(true, Ordering::Release);
-        let (left, has_left) = mpsc::sync_channel(1);
-        let lender = self.lender.clone();
-        // Taken by the thread, or by us when there is none to be had.
-        let handed = Arc::new(Mutex::new(Some(consumer)));
-        let hand = Arc::clone(&handed);
-        let take = |hand: &Mutex<Option<_>>| hand.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let leave = move || {
-            let Some(consumer) = take(&hand) else { return };
-            // It may have a question under way, and holds on to the consumer meanwhile.
-            let _ = committed.map(std::thread::JoinHandle::join);
-            if lender.is_out() {
-                // Somebody keeps a record: the group is left now, the rest ends with that record.
-                leave_group(&consumer);
-                let _ = left.send(());
-                lender.wait();
-                return;
-            }
-            // Leaves the group, and waits for its answer.
-            drop(consumer);
-            // Nobody may wait for it any more.
-            let _ = left.send(());
-        };
-        match std::thread::Builder::new().name("weir-leave".to_owned()).spawn(leave) {
-            Ok(_) if has_left.recv_timeout(LEAVE_WAIT).is_ok() => {}
-            Ok(_) => tracing::warn!(
-                group = self.config.group,
-                "the group does not answer; it is left when it does, or when the session ends"
-            ),
-            Err(error) => {
-                tracing::warn!(%error, "the group is left on the caller's own thread");
-                if let Some(consumer) = take(&handed) {
-                    leave_group(&consumer);
-                    if self.lender.is_out() {
-                        // Nobody is there to wait for it, and what is lent must not lose its client.
-                        std::mem::forget(consumer);
-                    }
-                }
-            }
-        }
+        self.leave_within(LEAVE_WAIT);
+    }
+
+    fn close_within(&mut self, wait_max: Duration) {
+        self.leave_within(wait_max);
+    }
+
+    fn obstacles(&mut self) -> Vec<Obstacle> {
+        self.told_obstacles()
     }
 }
 
@@ -483,6 +473,10 @@ fn queue_trouble(place: Place, error: &QueueError) -> Event {
             place.to_string(),
         );
         return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
+    }
+    if is_damage(error.code.into()) {
+        let fault = damaged(&place.to_string(), &error.text);
+        return Event::Damaged(place, fault);
     }
     if is_denied(error.code.into()) {
         let fault =

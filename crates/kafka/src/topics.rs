@@ -1,15 +1,26 @@
 //! Topics: which there are, what is wrong with them, and their creation.
 
-use crate::reader::{consumer, metadata, unreachable};
+use crate::ffi::consumer::overhear;
+use crate::reader::{consumer, metadata, refuse_addresses};
+use crate::reasons::Listener;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaResult;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use weir_model::{Fault, FaultKind, TopicName};
 
 const ASK_WAIT: Duration = Duration::from_secs(10);
+
+/// How often an admin client's errors are looked at while it is waited for.
+const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
 /// A day: with less retention a consumer that fails on a Friday evening loses records before Monday.
 pub const RETENTION_MS_LOW: i64 = 86_400_000;
@@ -58,7 +69,7 @@ pub struct NewSettings {
 pub struct Topics {
     bootstrap: String,
     properties: BTreeMap<String, String>,
-    admin: AdminClient<DefaultClientContext>,
+    admin: Arc<AdminClient<Listener>>,
 }
 
 impl Topics {
@@ -67,16 +78,17 @@ impl Topics {
     /// # Errors
     /// When librdkafka refuses a setting.
     pub fn new(bootstrap: &str, properties: &BTreeMap<String, String>) -> Result<Self, Fault> {
+        refuse_addresses(properties)?;
         let mut client = ClientConfig::new();
         for (key, value) in properties {
             client.set(key, value);
         }
         client.set("bootstrap.servers", bootstrap);
-        let admin = client.create().map_err(|error| {
+        let admin = client.create_with_context(Listener::new(bootstrap)).map_err(|error| {
             Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka client", bootstrap)
                 .caused_by(error)
         })?;
-        Ok(Self { bootstrap: bootstrap.to_owned(), properties: properties.clone(), admin })
+        Ok(Self { bootstrap: bootstrap.to_owned(), properties: properties.clone(), admin: Arc::new(admin) })
     }
 
     /// All topics, without settings. Blocks for at most 10 s.
@@ -120,11 +132,8 @@ impl Topics {
     /// When the brokers cannot be reached or refuse.
     pub async fn settings(&self, topic: &str) -> Result<BTreeMap<String, String>, Fault> {
         let options = AdminOptions::new().request_timeout(Some(ASK_WAIT));
-        let results = self
-            .admin
-            .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
-            .await
-            .map_err(|error| unreachable(&error, topic))?;
+        let about = [ResourceSpecifier::Topic(topic)];
+        let results = self.answer(self.admin.describe_configs(&about, &options), topic).await?;
         let mut settings = BTreeMap::new();
         for result in results {
             let resource = result.map_err(|code| {
@@ -135,6 +144,48 @@ impl Topics {
                 .extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
         }
         Ok(settings)
+    }
+
+    /// Waits for an answer of the admin client, or for a reason that is final: librdkafka tells that elsewhere, and
+    /// nobody serves an admin client's events.
+    async fn answer<T>(&self, asked: impl Future<Output = KafkaResult<T>>, about: &str) -> Result<T, Fault> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (tell, told) = oneshot::channel();
+        let listen = {
+            let (admin, is_over, about) = (Arc::clone(&self.admin), Arc::clone(&is_over), about.to_owned());
+            move || {
+                let reasons = &admin.inner().context().reasons;
+                while !is_over.load(Ordering::Acquire) {
+                    overhear(admin.inner().native_ptr(), reasons);
+                    if let Some(fault) = reasons.is_final(&about) {
+                        let _ = tell.send(fault);
+                        return;
+                    }
+                    std::thread::sleep(LISTEN_EVERY);
+                }
+            }
+        };
+        // Without a thread the answer comes later, and is the same.
+        let _ = std::thread::Builder::new().name("weir-listen".to_owned()).spawn(listen);
+        let (mut asked, mut told) = (pin!(asked), Some(told));
+        let answer = poll_fn(|context| {
+            if let Poll::Ready(answer) = asked.as_mut().poll(context) {
+                return Poll::Ready(Ok(answer));
+            }
+            match told.as_mut().map(|told| Pin::new(told).poll(context)) {
+                Some(Poll::Ready(Ok(fault))) => return Poll::Ready(Err(fault)),
+                Some(Poll::Ready(Err(_))) => told = None,
+                Some(Poll::Pending) | None => {}
+            }
+            Poll::Pending
+        })
+        .await;
+        is_over.store(true, Ordering::Release);
+        let admin = self.admin.inner();
+        answer?.map_err(|error| {
+            overhear(admin.native_ptr(), &admin.context().reasons);
+            admin.context().reasons.fault(&error, about)
+        })
     }
 
     /// Creates a topic; one that exists already is fine.
@@ -149,11 +200,7 @@ impl Topics {
                 .set("min.insync.replicas", &min_insync)
                 .set("retention.ms", &retention);
         let options = AdminOptions::new().operation_timeout(Some(ASK_WAIT)).request_timeout(Some(ASK_WAIT));
-        let results = self
-            .admin
-            .create_topics([&new], &options)
-            .await
-            .map_err(|error| unreachable(&error, topic.as_str()))?;
+        let results = self.answer(self.admin.create_topics([&new], &options), topic.as_str()).await?;
         for result in results {
             if let Err((_, code)) = result
                 && code != RDKafkaErrorCode::TopicAlreadyExists

@@ -61,7 +61,9 @@ impl Advice {
 
 /// One fault at a port: kind, code with a manual page (`weir explain CODE`), what was being done, to what.
 ///
-/// `Display` prints code, deed and subject, never the source: the log line prints the chain (see [`Fault::chain`]).
+/// `Display` prints code, deed, subject, and the causes with the fix that they name: a caller who prints the fault sees
+/// all of it. So [`Error::source`](std::error::Error::source) is `None`, and who prints a chain of sources prints no
+/// cause twice; [`Fault::cause`] has the cause as a value.
 pub struct Fault {
     inner: Box<Inner>,
 }
@@ -112,28 +114,32 @@ impl Fault {
         self.inner.doing
     }
 
-    /// The fault and all its causes in one line, for a log or a terminal.
+    /// The error that caused this one.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
+    }
+
+    /// The fault and all its causes in one line, for a log or a terminal: the same as `Display`.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut line = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            line.push_str(": ");
-            line.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        line
+        self.to_string()
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { code, doing, about, .. } = &*self.inner;
-        if about.is_empty() {
-            write!(out, "[{code}] failed to {doing}")
-        } else {
-            write!(out, "[{code}] failed to {doing}: {about}")
+        write!(out, "[{code}] failed to {doing}")?;
+        if !about.is_empty() {
+            write!(out, ": {about}")?;
         }
+        let mut cause = self.cause();
+        while let Some(error) = cause {
+            write!(out, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 
@@ -143,23 +149,21 @@ impl fmt::Debug for Fault {
     }
 }
 
-impl std::error::Error for Fault {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.inner.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
-    }
-}
+impl std::error::Error for Fault {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn display_names_code_deed_and_subject_and_the_chain_adds_the_cause() {
-        let cause = std::io::Error::other("refused");
-        let fault =
+    fn display_names_code_deed_subject_and_cause_and_nobody_prints_the_cause_twice() {
+        let cause = std::io::Error::other("refused; fix: start the brokers");
+        let inner =
             Fault::new(FaultKind::Transient, "W-KAFKA-DOWN", "reach the brokers", "b1:9092").caused_by(cause);
-        assert_eq!(fault.to_string(), "[W-KAFKA-DOWN] failed to reach the brokers: b1:9092");
-        assert_eq!(fault.chain(), "[W-KAFKA-DOWN] failed to reach the brokers: b1:9092: refused");
+        let fault = Fault::new(FaultKind::Config, "W-CONFIG", "start", "").caused_by(inner);
+        let all = "[W-CONFIG] failed to start: [W-KAFKA-DOWN] failed to reach the brokers: b1:9092: refused; fix: start the brokers";
+        assert_eq!((fault.to_string(), fault.chain()), (all.to_owned(), all.to_owned()));
+        assert!(std::error::Error::source(&fault).is_none() && fault.cause().is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use crate::admission::{self, Claim, Measures};
 use crate::budget::{Budget, Kept};
 use crate::dead_letter::DeadLetters;
+pub use crate::ending::NotCommitted;
 use crate::ending::{self, Watch};
 use crate::flow::{Flow, Means};
 use crate::handler::Handler;
@@ -426,8 +427,13 @@ fn poller_is_gone() -> Fault {
     ending::broken("the poller ended without a word: it panicked, or its runtime was shut down")
 }
 
-/// A consumer at work. Dropped without [`Running::stop`] it drops what runs, commits what is done, and leaves the group
-/// on its own time.
+/// A consumer at work. Call [`Running::stop`] to end it.
+///
+/// Dropping it tells the poller's thread to stop at once: attempts under way are cancelled, what is done is committed,
+/// and the group is left. Nobody waits for that, and nobody hears how it ended. At the end of `main` the process is
+/// usually gone first: then up to `commit_every` of finished records is not committed and is handled again, and the
+/// group waits for this member until its session ends.
+#[must_use = "dropping it stops the consumer"]
 pub struct Running {
     orders: Arc<Mutex<Orders>>,
     means: Means,
@@ -541,24 +547,35 @@ impl Running {
     /// # Errors
     /// With the reason.
     pub async fn ended(&mut self) -> Result<(), Fault> {
-        if let Some(ended) = self.ended.as_mut() {
-            self.end = Some(ended.await.unwrap_or_else(|_| Err(poller_is_gone())));
-            self.ended = None;
-        }
+        self.wait_for_end().await;
         match &self.end {
             Some(Err(fault)) => Err(ending::repeated(fault)),
             Some(Ok(())) | None => Ok(()),
         }
     }
 
-    /// Takes no more records, gives those that run so much time, commits what is done, and leaves the group.
+    async fn wait_for_end(&mut self) {
+        if let Some(ended) = self.ended.as_mut() {
+            self.end = Some(ended.await.unwrap_or_else(|_| Err(poller_is_gone())));
+            self.ended = None;
+        }
+    }
+
+    /// Takes no more records, lets attempts end, commits what is done, and leaves the group, all within `limit`.
+    ///
+    /// The last quarter of `limit`, two seconds at most, is kept for the last commit and for leaving; attempts that are
+    /// not over by then are cancelled. Whatever was used up before, the commit and leaving have a quarter of a second
+    /// each. A handler that computes without an `.await` cannot be cancelled: it is waited for two seconds longer.
     ///
     /// # Errors
-    /// When the consumer had ended by itself before, with the reason; or when a handler that computes without an
-    /// `.await` holds a shard, which is waited for two seconds longer and then left to itself.
-    pub async fn stop(mut self, drain_max: Duration) -> Result<Counts, Fault> {
-        self.order_stop(drain_max);
-        let end = self.ended().await;
+    /// - When the consumer had ended by itself before, with the reason.
+    /// - When the last commit failed: [`NotCommitted::of`] says of which partitions. All else was done. What the
+    ///   group gave to somebody else meanwhile is not among them.
+    /// - When a handler that computes without an `.await` holds a shard, which is left to itself.
+    pub async fn stop(mut self, limit: Duration) -> Result<Counts, Fault> {
+        self.order_stop(limit);
+        self.wait_for_end().await;
+        let end = self.end.take().unwrap_or(Ok(()));
         if let Some(thread) = self.thread.take() {
             // It has sent its last word, so this takes no time.
             let _ = thread.join();
@@ -578,9 +595,9 @@ impl Running {
         }
     }
 
-    fn order_stop(&self, drain_max: Duration) {
+    fn order_stop(&self, limit: Duration) {
         if let Ok(mut orders) = self.orders.lock() {
-            orders.stop = Some(drain_max);
+            orders.stop = Some(limit);
         }
         self.wake.wake();
     }
@@ -612,6 +629,9 @@ impl Steering {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if let Ok(mut orders) = self.orders.lock() {
+            orders.is_dropped = true;
+        }
         self.order_stop(Duration::ZERO);
         if let Some(own) = self.own.take() {
             own.shutdown_background();

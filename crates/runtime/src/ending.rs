@@ -2,10 +2,11 @@
 
 use crate::log::Job;
 use crate::poller::Orders;
+use crate::record::Place;
 use crate::wake::Wake;
 use futures::FutureExt as _;
 use std::any::Any;
-use std::error::Error as _;
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,41 @@ use weir_model::{Fault, FaultKind};
 pub(crate) fn broken(reason: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Corrupt, "W-RUNTIME-ENDED", "go on consuming", "").caused_by(reason.into())
 }
+
+/// What a stop could not commit: the cause of a `W-RUNTIME-NOT-COMMITTED`. The records are handled, and the next owner
+/// of the partitions handles them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotCommitted {
+    /// The partitions, and the offset that each was to be committed at.
+    pub places: Vec<(Place, i64)>,
+    /// Why not.
+    pub why: String,
+}
+
+impl NotCommitted {
+    /// What this fault says was not committed, if it says so.
+    #[must_use]
+    pub fn of(fault: &Fault) -> Option<&Self> {
+        fault.cause()?.downcast_ref()
+    }
+
+    pub(crate) fn fault(self) -> Fault {
+        Fault::new(FaultKind::Transient, "W-RUNTIME-NOT-COMMITTED", "commit before leaving the group", "")
+            .caused_by(self)
+    }
+}
+
+impl fmt::Display for NotCommitted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (place, offset)) in self.places.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(out, "{comma}{place} at {offset}")?;
+        }
+        write!(out, ": {}; what was handled since the last commit is handled again", self.why)
+    }
+}
+
+impl std::error::Error for NotCommitted {}
 
 /// What a panic said.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -37,7 +73,7 @@ pub(crate) fn guarded(write: impl FnOnce() -> Job<'static, ()>) -> Job<'static, 
 /// The same fault once more, its causes as text.
 pub(crate) fn repeated(fault: &Fault) -> Fault {
     let copy = Fault::new(fault.kind(), fault.code(), fault.doing(), fault.about());
-    let (mut causes, mut source) = (Vec::new(), fault.source());
+    let (mut causes, mut source) = (Vec::new(), fault.cause());
     while let Some(cause) = source {
         causes.push(cause.to_string());
         source = cause.source();

@@ -2,6 +2,7 @@
 
 use crate::intake::{Intake, IntakeTimes};
 use crate::record::Place;
+use crate::source::Obstacle;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct Health {
     /// The partitions that are ours.
     pub partitions: Vec<PartitionHealth>,
+    /// What keeps records back, as the source knows it: the group, brokers, topics, transactions.
+    pub obstacles: Vec<Obstacle>,
     /// Why the consumer has ended, when it has by itself.
     pub ended: Option<String>,
 }
@@ -64,13 +67,16 @@ pub struct PartitionHealth {
 }
 
 impl Health {
-    /// What needs somebody's eyes: a consumer that has ended by itself, partitions that stopped, those whose head is
-    /// parked or has been the same for so long, those that something has kept from taking records for so long, and
-    /// those whose commit has had no answer for so long. One sentence each.
+    /// What needs attention, one sentence each: a consumer that has ended by itself; what keeps the source from records
+    /// for `since_max` or finally; and each partition that is stopped, or whose oldest record is parked, or that for
+    /// `since_max` has had the same oldest record, has been kept from taking records, or has had no answer to its commit.
     #[must_use]
-    pub fn complaints(&self, head_for_max: Duration) -> Vec<String> {
+    pub fn complaints(&self, since_max: Duration) -> Vec<String> {
         let ended = self.ended.iter().map(|reason| format!("the consumer has ended: {reason}"));
-        ended.chain(self.partitions.iter().filter_map(|one| one.complaint(head_for_max))).collect()
+        let is_due = |obstacle: &&Obstacle| obstacle.is_final || obstacle.lasts >= since_max;
+        let obstacles = self.obstacles.iter().filter(is_due).map(|obstacle| obstacle.text.clone());
+        let partitions = self.partitions.iter().filter_map(|one| one.complaint(since_max));
+        ended.chain(obstacles).chain(partitions).collect()
     }
 }
 
@@ -81,11 +87,14 @@ impl fmt::Display for Health {
             return write!(out, "the consumer has ended: {reason}");
         }
         if self.partitions.is_empty() {
-            return out.write_str("no partition is ours");
+            out.write_str("no partition is ours")?;
         }
         for (index, partition) in self.partitions.iter().enumerate() {
             let end = if index == 0 { "" } else { "\n" };
             write!(out, "{end}{partition}")?;
+        }
+        for obstacle in &self.obstacles {
+            write!(out, "\n{}", obstacle.text)?;
         }
         Ok(())
     }

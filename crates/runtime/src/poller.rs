@@ -6,7 +6,7 @@
 use crate::assignment::Assignment;
 use crate::budget::Budget;
 use crate::deadline;
-use crate::ending;
+use crate::ending::{self, NotCommitted};
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
 use crate::intake::Intake;
@@ -38,6 +38,12 @@ const LOOK_WAIT_MAX: Duration = Duration::from_millis(8);
 /// How long the answer to a last commit may take.
 const LAST_COMMIT_WAIT: Duration = Duration::from_secs(5);
 
+/// What a stop keeps of its time for the last commit and for leaving the group: a quarter, and this at most.
+const LEAVE_SHARE_MAX: Duration = Duration::from_secs(2);
+
+/// What the last commit and leaving the group have at least, each.
+const LEAVE_WAIT_MIN: Duration = Duration::from_millis(250);
+
 /// How long a cancelled attempt may take to notice: a handler that computes has no `.await`.
 pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
@@ -46,6 +52,8 @@ pub(crate) const CANCEL_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct Orders {
     /// Stop, and drain for at most so long.
     pub(crate) stop: Option<Duration>,
+    /// Nobody waits for the stop: the last commit may take its time.
+    pub(crate) is_dropped: bool,
     /// Stop because of this.
     pub(crate) fault: Option<Fault>,
     /// Stop at once: a shard is gone.
@@ -99,6 +107,10 @@ pub(crate) struct Poller {
     flow: Flow,
     bucket: Bucket,
     is_stopping: bool,
+    /// When a stop that was ordered is to be over, leaving the group included.
+    end_by: Option<Instant>,
+    /// What the stop could not commit.
+    not_committed: Option<NotCommitted>,
     end: Option<Fault>,
     counts: Counts,
     events: Vec<Event>,
@@ -144,6 +156,8 @@ impl Poller {
             flow: Flow::default(),
             bucket: Bucket::new(Instant::now()),
             is_stopping: false,
+            end_by: None,
+            not_committed: None,
             end: None,
             counts: Counts::default(),
             events: Vec::new(),
@@ -201,8 +215,12 @@ impl Poller {
         }
         self.stats.add(&mut self.counts);
         if self.is_stopping && self.drains.is_empty() {
-            self.source.close();
-            let end = self.end.take().map_or(Ok(()), Err);
+            match self.end_by {
+                Some(by) => self.source.close_within(left(by)),
+                None => self.source.close(),
+            }
+            let not_committed = self.not_committed.take().map(NotCommitted::fault);
+            let end = self.end.take().or(not_committed).map_or(Ok(()), Err);
             return Turn::Ended(self.ended(end));
         }
         Turn::Wait(self.wait(now, moved, is_held_back || !self.drains.is_empty()))
@@ -240,7 +258,10 @@ impl Poller {
                 self.end.get_or_insert(fault);
                 self.settings.drain_max
             }
-            (None, None, Some(limit)) => limit,
+            (None, None, Some(limit)) => {
+                self.end_by = (!orders.is_dropped).then(|| deadline::after(now, limit));
+                limit.saturating_sub((limit / 4).min(LEAVE_SHARE_MAX))
+            }
             (None, None, None) => return,
         };
         drop(orders);
@@ -289,7 +310,7 @@ impl Poller {
                 tracing::warn!(error = %fault.chain(), commits, "a commit failed and comes again");
                 self.answered(&places, |partition| partition.sent = None);
             }
-            Event::OutOfRange(place, fault) => {
+            Event::OutOfRange(place, fault) | Event::Damaged(place, fault) => {
                 tracing::error!(error = %fault.chain(), "a partition is stopped");
                 if let Some(partition) = self.partitions.iter_mut().find(|partition| partition.is_at(&place))
                 {
@@ -472,9 +493,9 @@ impl Poller {
             return;
         }
         let began = Instant::now();
-        let mut answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
+        let mut answer = self.source.commit_and_wait(&commits, self.commit_wait());
         if answer.is_err() {
-            answer = self.source.commit_and_wait(&commits, LAST_COMMIT_WAIT);
+            answer = self.source.commit_and_wait(&commits, self.commit_wait());
         }
         let ended = Instant::now();
         commits.iter().for_each(|_| self.took(Stage::Commit, began, ended));
@@ -482,10 +503,27 @@ impl Poller {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
                 self.counts.commits_failed += commits.len() as u64;
-                let commits = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
-                tracing::warn!(error = %fault.chain(), commits, "the last commit failed: the next owner repeats some records");
+                let commits_text = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
+                tracing::warn!(error = %fault.chain(), commits = commits_text, "the last commit failed: the next owner repeats some records");
+                if self.is_stopping {
+                    self.keep_uncommitted(&commits, &fault.chain());
+                }
             }
         }
+    }
+
+    /// How long one try of a last commit may take: half of what a stop has left, so that there is time for another
+    /// one and for leaving.
+    fn commit_wait(&self) -> Duration {
+        self.end_by.map_or(LAST_COMMIT_WAIT, |by| (left(by) / 2).clamp(LEAVE_WAIT_MIN, LAST_COMMIT_WAIT))
+    }
+
+    /// Remembers for the answer of the stop what was not committed.
+    fn keep_uncommitted(&mut self, commits: &[Commit], why: &str) {
+        let kept = self
+            .not_committed
+            .get_or_insert_with(|| NotCommitted { places: Vec::new(), why: why.to_owned() });
+        kept.places.extend(commits.iter().map(|commit| (commit.place.clone(), commit.offset)));
     }
 
     /// Moves records to the shards. Whether some were moved, and whether a window or the budget held some back.
@@ -578,7 +616,8 @@ impl Poller {
     fn publish(&mut self, now: Instant, ended: Option<String>) {
         let partitions: Vec<PartitionHealth> =
             self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
-        *self.health.lock().expect("no panic under this lock") = Health { partitions, ended };
+        let obstacles = if ended.is_none() { self.source.obstacles() } else { Vec::new() };
+        *self.health.lock().expect("no panic under this lock") = Health { partitions, obstacles, ended };
     }
 }
 
@@ -587,6 +626,11 @@ impl Drop for Poller {
     fn drop(&mut self) {
         self.shards.iter().for_each(|shard| shard.push(Message::Close));
     }
+}
+
+/// The time until then, and a little when it is past.
+fn left(by: Instant) -> Duration {
+    by.saturating_duration_since(Instant::now()).max(LEAVE_WAIT_MIN)
 }
 
 /// `topic/partition at offset` of each, for a log line.

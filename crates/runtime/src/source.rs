@@ -39,10 +39,26 @@ pub enum Event {
     /// and [`LogSource::fetch`] goes on at this offset of the new log. What was handed out before is of the old log:
     /// nothing of it is committed any more.
     Recreated(Place, i64),
+    /// A batch is not what was written. The partition gives no more records: what is behind the batch would be
+    /// committed over it.
+    Damaged(Place, Fault),
     /// Trouble that may pass by itself.
     Trouble(Fault),
     /// The consumer is beyond repair.
     Ended(Fault),
+}
+
+/// Something that keeps records back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The partition; `None` when it is the whole source.
+    pub place: Option<Place>,
+    /// One sentence: what is wrong, and what to set or to look at.
+    pub text: String,
+    /// For how long.
+    pub lasts: Duration,
+    /// Whether no waiting heals it.
+    pub is_final: bool,
 }
 
 /// What is to be committed of one partition.
@@ -111,6 +127,11 @@ pub trait LogSource: Send {
     /// Adds what happened since the last call.
     fn events(&mut self, events: &mut Vec<Event>);
 
+    /// What keeps records back, asked for at each commit time. Empty when records come, or there are none.
+    fn obstacles(&mut self) -> Vec<Obstacle> {
+        Vec::new()
+    }
+
     /// Moves records of one partition that are here already, at most `count_max`, to the end of `records`, and counts
     /// their bytes to the budget for as long as one of them lives.
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>);
@@ -143,4 +164,9 @@ pub trait LogSource: Send {
 
     /// Leaves the group. May wait for the brokers.
     fn close(&mut self);
+
+    /// Leaves the group, and waits for the brokers for at most this time.
+    fn close_within(&mut self, _wait_max: Duration) {
+        self.close();
+    }
 }

@@ -65,12 +65,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window for at least `capacity` records in flight (rounded up to a power of two, 64 at least). It takes eight
+    /// A window for at least `capacity` records in flight (rounded up to a power of two). It takes eight
     /// bytes and one bit a record.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.next_power_of_two().max(64);
-        let words = (0..capacity / 64).map(|_| AtomicU64::new(0)).collect();
+        let capacity = capacity.next_power_of_two();
+        let words = (0..capacity.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let bits = Arc::new(Bits { words, mask: capacity as u64 - 1 });
         Self {
             bits,
@@ -214,6 +214,19 @@ impl Window {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_small_window_has_as_many_places_as_it_was_asked_for() {
+        for capacity in [1, 2, 16, 64] {
+            let mut window = Window::new(capacity);
+            for round in 0..100 {
+                let slots: Vec<Slot> = (0..window.free()).map(|_| window.start(round)).collect();
+                assert_eq!((slots.len(), window.free()), (capacity, 0));
+                slots.into_iter().for_each(Slot::finish);
+                assert!(window.advance().is_some() && window.pending() == 0);
+            }
+        }
+    }
 
     #[test]
     fn the_window_commits_only_up_to_the_first_record_that_is_not_done() {

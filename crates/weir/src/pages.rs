@@ -23,6 +23,7 @@ const PAGES: &[Page] = &[
     Page { code: "W-CAPTURE-TOPIC-NAME", text: include_str!("../../../docs/faults/W-CAPTURE-TOPIC-NAME.md") },
     Page { code: "W-CONFIG", text: include_str!("../../../docs/faults/W-CONFIG.md") },
     Page { code: "W-HBASE-MASTER", text: include_str!("../../../docs/faults/W-HBASE-MASTER.md") },
+    Page { code: "W-KAFKA-DAMAGED", text: include_str!("../../../docs/faults/W-KAFKA-DAMAGED.md") },
     Page { code: "W-KAFKA-DENIED", text: include_str!("../../../docs/faults/W-KAFKA-DENIED.md") },
     Page { code: "W-KAFKA-REJECTED", text: include_str!("../../../docs/faults/W-KAFKA-REJECTED.md") },
     Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },
@@ -31,6 +32,10 @@ const PAGES: &[Page] = &[
     Page { code: "W-PEER-ELSEWHERE", text: include_str!("../../../docs/faults/W-PEER-ELSEWHERE.md") },
     Page { code: "W-RUNTIME-ENDED", text: include_str!("../../../docs/faults/W-RUNTIME-ENDED.md") },
     Page { code: "W-RUNTIME-GIVEN-UP", text: include_str!("../../../docs/faults/W-RUNTIME-GIVEN-UP.md") },
+    Page {
+        code: "W-RUNTIME-NOT-COMMITTED",
+        text: include_str!("../../../docs/faults/W-RUNTIME-NOT-COMMITTED.md"),
+    },
     Page {
         code: "W-RUNTIME-OUT-OF-RANGE",
         text: include_str!("../../../docs/faults/W-RUNTIME-OUT-OF-RANGE.md"),

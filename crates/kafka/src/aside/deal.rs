@@ -5,7 +5,7 @@
 use super::marks::{self, Dealt};
 use super::{Letter, MARKS};
 use crate::partition;
-use crate::reader::unreachable;
+use crate::reader::{refuse_addresses, unreachable};
 use crate::topics::Topics;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -58,6 +58,7 @@ impl Dealer {
         properties: &BTreeMap<String, String>,
         letters: &str,
     ) -> Result<Self, Fault> {
+        refuse_addresses(properties)?;
         let mut client = ClientConfig::new();
         for (key, value) in properties {
             client.set(key, value);

@@ -2,7 +2,7 @@
 //!
 //! Compacted, so that the newest stays for as long as the topic does: commits of a group would be forgotten with it.
 
-use crate::reader::{consumer, unreachable};
+use crate::reader::{consumer, metadata, unreachable};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -100,7 +100,7 @@ pub(super) fn read(
 ) -> Result<BTreeMap<i32, Dealt>, Fault> {
     let failed = |error: KafkaError| unreachable(&error, marks);
     let consumer = consumer(bootstrap, properties)?;
-    let metadata = consumer.fetch_metadata(Some(marks), ASK_WAIT).map_err(failed)?;
+    let metadata = metadata(&consumer, Some(marks), marks)?;
     let is_there = metadata.topics().iter().any(|one| one.name() == marks && one.error().is_none());
     if !is_there {
         return Ok(BTreeMap::new());

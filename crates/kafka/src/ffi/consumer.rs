@@ -3,10 +3,14 @@
 
 use super::messages::{Message, QueueError};
 use super::payload::{Lender, to_records};
+use crate::reader::EVENTS_MAX;
+use crate::reasons::Reasons;
 use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use sys::rd_kafka_resp_err_t as Code;
@@ -148,6 +152,64 @@ impl Drop for PartitionQueue {
             sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
             sys::rd_kafka_queue_destroy(self.queue);
         }
+    }
+}
+
+/// Events of a live consumer that wait to be served. A call of `poll` serves one, and does not say whether it did.
+pub(crate) fn waiting(client: *mut sys::rd_kafka_t) -> usize {
+    // SAFETY: the client is alive by the caller's promise; the reference to the queue is given back.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(client);
+        if queue.is_null() {
+            return 0;
+        }
+        let count = sys::rd_kafka_queue_length(queue);
+        sys::rd_kafka_queue_destroy(queue);
+        count
+    }
+}
+
+/// Ends a client whose consumer has left its group. The wrapper would close it once more when it is dropped, and log
+/// that as an error; what else the wrapper has (a reference to a queue, a callback) is left to it, some 200 bytes.
+pub(crate) fn end_left<C: ConsumerContext>(consumer: Arc<BaseConsumer<C>>) {
+    let client = consumer.client().native_ptr();
+    std::mem::forget(consumer);
+    // SAFETY: alive, and never used again: its only owner was forgotten, and a client is destroyed by nobody else.
+    unsafe {
+        sys::rd_kafka_destroy_flags(client, sys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    }
+}
+
+/// Reads the errors and log lines of a live client that nobody else serves, such as an admin client's.
+pub(crate) fn overhear(client: *mut sys::rd_kafka_t, reasons: &Reasons) {
+    // SAFETY: the client is alive by the caller's promise; the queue's reference is given back, and so is each event
+    // after its strings are copied.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_main(client);
+        for _ in 0..EVENTS_MAX {
+            let event = sys::rd_kafka_queue_poll(queue, 0);
+            if event.is_null() {
+                break;
+            }
+            match sys::rd_kafka_event_type(event) {
+                sys::RD_KAFKA_EVENT_ERROR => {
+                    let text = CStr::from_ptr(sys::rd_kafka_event_error_string(event)).to_string_lossy();
+                    reasons.event(sys::rd_kafka_event_error(event).into(), &text);
+                }
+                sys::RD_KAFKA_EVENT_LOG => {
+                    let (mut facility, mut text, mut level) = (ptr::null(), ptr::null(), 0);
+                    let code =
+                        sys::rd_kafka_event_log(event, &raw mut facility, &raw mut text, &raw mut level);
+                    if code == 0 {
+                        let copy = |text| CStr::from_ptr(text).to_string_lossy();
+                        reasons.line(&copy(facility), &copy(text));
+                    }
+                }
+                _ => {}
+            }
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_queue_destroy(queue);
     }
 }
 

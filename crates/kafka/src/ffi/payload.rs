@@ -7,6 +7,7 @@
 //! a response.
 
 use super::messages::{Message, QueueError};
+use crate::reasons::is_damage;
 use rdkafka_sys as sys;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,8 +212,14 @@ pub(super) fn to_records(
     records: &mut Vec<Record>,
     errors: &mut Vec<QueueError>,
 ) {
+    let mut is_damaged = false;
     messages.retain(|message| {
         let error = message.error();
+        // librdkafka goes on behind a damaged batch: what follows it would be committed over it.
+        if is_damaged {
+            return false;
+        }
+        is_damaged = error.as_ref().is_some_and(|error| is_damage(error.code.into()));
         let is_record = error.is_none();
         errors.extend(error.filter(|error| error.code != Code::RD_KAFKA_RESP_ERR__PARTITION_EOF));
         is_record

@@ -1,9 +1,11 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
 use super::committed::{Answer, GroupCommits};
-use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied};
+use super::{Context, KafkaSource, SourceConfig, is_denied};
+use crate::reader::metadata;
+use crate::reasons::Hears;
 use crate::topics::Topics;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
@@ -38,7 +40,7 @@ pub(super) fn refused(error: KafkaError, bootstrap: &str) -> Fault {
 }
 
 /// Each topic is there, and we may see it.
-pub(super) fn topics<C: ConsumerContext>(
+pub(super) fn topics<C: Hears>(
     consumer: &BaseConsumer<C>,
     topics: &[String],
 ) -> Result<Option<Place>, Fault> {
@@ -46,9 +48,7 @@ pub(super) fn topics<C: ConsumerContext>(
     for topic in topics {
         let started = Instant::now();
         let first = loop {
-            let metadata = consumer
-                .fetch_metadata(Some(topic), ASK_WAIT)
-                .map_err(|error| crate::reader::unreachable(&error, topic))?;
+            let metadata = metadata(consumer, Some(topic), topic)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
             match found.and_then(|found| found.error()).map(RDKafkaErrorCode::from) {
                 // It may have been made just now: a broker hears of it after the controller.

@@ -1,7 +1,8 @@
 //! Settings of the source, and what they make of librdkafka's.
 
 use super::checks::wrong;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use crate::reader::log_level;
+use rdkafka::config::ClientConfig;
 use std::collections::BTreeMap;
 use weir_model::Fault;
 use weir_runtime::consumer::BUDGET_BYTES_DEFAULT;
@@ -85,7 +86,10 @@ impl SourceConfig {
     }
 
     pub(super) fn client(&self) -> Result<ClientConfig, Fault> {
-        const OURS: [(&str, &str); 6] = [
+        const OURS: [(&str, &str); 9] = [
+            ("bootstrap.servers", "set bootstrap"),
+            ("metadata.broker.list", "set bootstrap"),
+            ("group.id", "set group"),
             ("enable.partition.eof", "the end of a partition is what holes before it are committed by"),
             ("enable.auto.commit", "only what is done is committed"),
             ("enable.auto.offset.store", "only what is done is committed"),
@@ -116,6 +120,10 @@ impl SourceConfig {
         // How long an added partition may stay unseen. librdkafka's default is 5 minutes. One request for the topics that
         // are read in 10 s is less than one fetch session asks for in a second.
         client.set("topic.metadata.refresh.interval.ms", "10000");
+        // The checksum of a batch is all that tells damage on a broker's disk from a record.
+        client.set("check.crcs", "true");
+        // Health knows from them what keeps records back.
+        client.set("statistics.interval.ms", "1000");
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.
@@ -149,7 +157,7 @@ impl SourceConfig {
             Protocol::Eager => client.set("partition.assignment.strategy", "range,roundrobin"),
             Protocol::Consumer => client.set("group.protocol", "consumer"),
         };
-        client.set_log_level(RDKafkaLogLevel::Warning);
+        client.set_log_level(log_level(&self.properties));
         Ok(client)
     }
 }

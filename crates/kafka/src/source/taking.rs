@@ -157,7 +157,8 @@ impl KafkaSource {
         self.own.remove(place);
         let queue = PartitionQueue::split(consumer.client().native_ptr(), place, &self.wake);
         let since = self.commit_number;
-        queue.is_some_and(|queue| self.own.insert(place.clone(), Own { queue, since, note, from }).is_none())
+        let own = |queue| Own { queue, since, note, from, is_damaged: false };
+        queue.is_some_and(|queue| self.own.insert(place.clone(), own(queue)).is_none())
     }
 
     /// Has librdkafka fetch these of our partitions, beside those that it fetches.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 use weir_model::Fault;
 use weir_runtime::budget::Budget;
-use weir_runtime::consumer::Consumer;
+use weir_runtime::consumer::{Consumer, NotCommitted, Running};
 use weir_runtime::outcome::Outcome;
 use weir_runtime::record::{Body, Place, Record};
 use weir_runtime::source::{Commit, Event, LogSource};
@@ -57,6 +57,13 @@ impl LogSource for Mutant {
     }
     fn close(&mut self) {
         self.inner.close();
+    }
+}
+
+/// Stops a consumer: commits that the log refused are in the answer, and nothing else.
+async fn stop(running: Running, limit: Duration) {
+    if let Err(fault) = running.stop(limit).await {
+        assert!(NotCommitted::of(&fault).is_some(), "{fault}");
     }
 }
 
@@ -151,7 +158,7 @@ async fn play(acts: &[Act], seed: u64, mutant: Option<(i64, bool)>) -> Vec<Strin
             }
             Act::FailCommit => log.fail_commit(CommitFault::Refused),
             Act::Restart => {
-                running.stop(Duration::from_millis(10)).await.unwrap();
+                stop(running, Duration::from_millis(10)).await;
                 running = start();
             }
             Act::Pass(ms) => tokio::time::sleep(Duration::from_millis(u64::from(*ms))).await,
@@ -164,7 +171,7 @@ async fn play(acts: &[Act], seed: u64, mutant: Option<(i64, bool)>) -> Vec<Strin
     if mutant.is_none() {
         until("all are done", || judge.done_count() == put).await;
     }
-    running.stop(Duration::from_secs(1)).await.unwrap();
+    stop(running, Duration::from_secs(1)).await;
     verdict(&judge, &log, PARTITIONS)
 }
 

@@ -93,6 +93,12 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The folder of a partition's segments.
+    #[must_use]
+    pub fn segments(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.path().join("data").join(format!("{topic}-{partition}"))
+    }
+
     /// kill -9.
     pub fn kill9(&mut self) {
         self.process.kill9();

@@ -56,11 +56,22 @@ pub(super) fn producer_config(config: &Config) -> Result<ProducerConfig, Fault> 
     })
 }
 
+/// A setting that the library refuses, by the names that it has in `weir.toml`.
+fn as_in_the_file(fault: Fault) -> Fault {
+    let (Some(key), Some(cause)) = (fault.about().strip_prefix("properties."), fault.cause()) else {
+        return fault;
+    };
+    let why = cause.to_string();
+    let why = why.replace("set message_timeout_ms", "set log.message-timeout");
+    let why = why.replace("set bootstrap", "set log.bootstrap");
+    Fault::new(fault.kind(), fault.code(), fault.doing(), format!("log.properties.{key}")).caused_by(why)
+}
+
 async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let mut registry = Registry::default();
     let meter = Meter::register(&mut registry);
     let budget = Budget::new(config.limits.in_flight.as_usize());
-    let producer = Producer::start(producer_config(&config)?)?;
+    let producer = Producer::start(producer_config(&config)?).map_err(as_in_the_file)?;
     weir_kafka::meter::register(producer.stats(), &mut registry);
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
     let creator = capture::TopicCreator::new(&config.log)?;
@@ -96,4 +107,22 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     }
     tracing::info!("stopped");
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_property_has_the_names_of_the_file() {
+        let check = |key: &str, expect: &str| {
+            let mut config = ProducerConfig::new("127.0.0.1:1");
+            config.properties.insert(key.to_owned(), "1".to_owned());
+            let text = as_in_the_file(config.client().map(drop).unwrap_err()).to_string();
+            assert!(text.contains(expect), "{text}");
+        };
+        check("acks", "log.properties.\"acks\": a batch is done only when");
+        check("message.timeout.ms", "log.properties.\"message.timeout.ms\": set log.message-timeout");
+        check("bootstrap.servers", "log.properties.\"bootstrap.servers\": set log.bootstrap");
+    }
 }

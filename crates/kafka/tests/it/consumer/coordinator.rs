@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use weir_kafka::embedded::EmbeddedLog;
 use weir_kafka::source::{KafkaSource, Protocol, SourceConfig};
 use weir_model::TopicName;
+use weir_runtime::consumer::NotCommitted;
 use weir_runtime::source::{Event, LogSource as _};
 use weir_runtime::testing::judge::Judge;
 use weir_runtime::wake::Wake;
@@ -56,7 +57,7 @@ fn a_source_that_never_learned_what_is_committed_leaves_the_group_all_the_same()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stopping_while_no_broker_answers_takes_no_longer_than_its_last_commits_may() {
+async fn stopping_while_no_broker_answers_takes_no_longer_than_it_may_and_says_what_is_not_committed() {
     let log = log(2);
     let judge = Judge::default();
     let running = member(&log, &judge, Some(0)).await;
@@ -69,10 +70,11 @@ async fn stopping_while_no_broker_answers_takes_no_longer_than_its_last_commits_
     // Silent, not gone: a connection that fails would end all waiting.
     log.cluster().broker_round_trip_time(1, Duration::from_secs(3600)).unwrap();
     let stopping = Instant::now();
-    let counts = running.stop(Duration::ZERO).await.unwrap();
-    println!("stopped after {:?}, {} commits failed", stopping.elapsed(), counts.commits_failed);
-    // Twice five seconds for the last commit, and five to leave the group.
-    assert!(stopping.elapsed() < Duration::from_secs(20), "it took {:?}", stopping.elapsed());
+    let fault = running.stop(Duration::ZERO).await.unwrap_err();
+    println!("stopped after {:?}: {fault}", stopping.elapsed());
+    assert_eq!(NotCommitted::of(&fault).unwrap().places.len(), 2, "{fault}");
+    // A quarter of a second for each try of the last commit, and for leaving the group.
+    assert!(stopping.elapsed() < Duration::from_secs(3), "it took {:?}", stopping.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

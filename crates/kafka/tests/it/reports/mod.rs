@@ -1,3 +1,4 @@
-//! What users of consumers have reported, one file a subject.
+//! What users of Kafka consumers report in public, tried here: one file a subject.
 
 mod positions;
+mod stalls;
