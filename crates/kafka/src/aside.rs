@@ -5,8 +5,10 @@
 
 mod deal;
 mod marks;
+mod stamp;
+mod together;
 
-use crate::reader::{partitions, unreachable};
+use crate::reader::{RESPONSE_BYTES_MAX, partitions, unreachable};
 use deal::Dealer;
 use marks::Dealt;
 use rdkafka::TopicPartitionList;
@@ -16,6 +18,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use together::Together;
 use weir_model::{Fault, FaultKind, TopicName};
 use weir_runtime::dead_letter;
 
@@ -32,9 +35,9 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 pub struct Letter {
     /// Partition of the dead letters' topic.
     pub partition: i32,
-    /// Offset there.
+    /// Offset there; of the last part, when it was written in parts.
     pub offset: i64,
-    /// The record's own timestamp, ms since 1970.
+    /// The letter's timestamp, ms since 1970; [`Letter::written_ms`] is the record's own.
     pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
@@ -42,6 +45,10 @@ pub struct Letter {
     pub value: Option<Vec<u8>>,
     /// All headers, those of the dead letter among them.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Offsets of all of its parts; empty when it was written whole.
+    pub parts: Vec<i64>,
+    /// Bytes of its largest part; 0 when it was written whole.
+    pub part_bytes: usize,
 }
 
 impl Letter {
@@ -51,6 +58,12 @@ impl Letter {
         let found = self.headers.iter().rev().find(|(header, _)| header == name);
         let value = found.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
+    }
+
+    /// When its record was written first, ms since 1970.
+    #[must_use]
+    pub fn written_ms(&self) -> i64 {
+        self.header(dead_letter::TIMESTAMP).parse().unwrap_or(self.timestamp_ms)
     }
 
     /// The topic that it came from.
@@ -99,7 +112,8 @@ impl Aside {
             // Nobody joins it, and nothing is committed: librdkafka wants a name.
             .set("group.id", "weir-reader")
             .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest");
+            .set("auto.offset.reset", "earliest")
+            .set("receive.message.max.bytes", RESPONSE_BYTES_MAX);
         let consumer: BaseConsumer = client.create().map_err(|error| {
             Fault::new(FaultKind::Config, "W-CONFIG", "configure the Kafka consumer", bootstrap)
                 .caused_by(error)
@@ -174,7 +188,7 @@ impl Aside {
             return Ok(());
         }
         let mut next = self.begin()?;
-        let mut last = Instant::now();
+        let (mut last, mut together) = (Instant::now(), Together::default());
         while self.ends.iter().any(|(partition, end)| next[partition] < *end) {
             let letter = match self.consumer.poll(Duration::from_millis(100)) {
                 Some(polled) => letter(&polled.map_err(|error| unreachable(&error, &self.topic))?),
@@ -195,7 +209,10 @@ impl Aside {
             last = Instant::now();
             next.insert(letter.partition, letter.offset + 1);
             let is_new = letter.offset < self.ends[&letter.partition];
-            if is_new && !self.dealt[&letter.partition].has(letter.offset) {
+            if is_new
+                && !self.dealt[&letter.partition].has(letter.offset)
+                && let Some(letter) = together.add(letter)?
+            {
                 act(self, letter)?;
             }
         }
@@ -239,7 +256,9 @@ impl Aside {
         let mut changed: BTreeMap<i32, Dealt> = BTreeMap::new();
         for letter in letters {
             let before = || self.dealt.get(&letter.partition).cloned().unwrap_or_default();
-            changed.entry(letter.partition).or_insert_with(before).add(letter.offset);
+            let dealt = changed.entry(letter.partition).or_insert_with(before);
+            dealt.add(letter.offset);
+            letter.parts.iter().for_each(|offset| dealt.add(*offset));
         }
         let dealer = self.dealer.as_mut().expect("opened to deal with letters");
         dealer.replay(&self.topic, back, &changed)?;
@@ -259,5 +278,7 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
+        parts: Vec::new(),
+        part_bytes: 0,
     }
 }

@@ -24,6 +24,9 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 /// How long to listen for what librdkafka has to tell; with no wait at all it tells nothing.
 const HEAR_WAIT: Duration = Duration::from_millis(100);
 
+/// The largest answer of a broker that is read, which is librdkafka's highest value: a topic's largest record passes.
+pub(crate) const RESPONSE_BYTES_MAX: &str = "2147483647";
+
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -262,6 +265,7 @@ pub(crate) fn client_config(bootstrap: &str, properties: &BTreeMap<String, Strin
         .set("fetch.queue.backoff.ms", "5")
         // A question for the ends stands in line behind a waiting fetch on the same connection.
         .set("fetch.wait.max.ms", "50")
+        .set("receive.message.max.bytes", RESPONSE_BYTES_MAX)
         .set("queued.max.messages.kbytes", "65536");
     client
 }

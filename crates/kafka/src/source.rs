@@ -5,7 +5,7 @@
 //! known, and nothing else waits for that. Commits are ours alone.
 
 use crate::ffi::committed::Committed;
-use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
+use crate::ffi::consumer::{CommitAnswer, CommitQueue, Into, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
 use rdkafka::client::ClientContext;
@@ -28,12 +28,16 @@ mod checks;
 mod commit;
 mod committed;
 mod config;
+mod maps;
 #[cfg(test)]
 mod tests;
+pub(crate) mod whole;
 
 use checks::{denied, wrong};
 use committed::GroupCommits;
 pub use config::{OutOfRange, Protocol, SourceConfig, StartAt};
+use maps::Maps;
+use whole::Wholes;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -128,6 +132,8 @@ struct Own {
     queue: PartitionQueue,
     /// The number of the next commit when it became ours: answers to earlier ones are about a former assignment.
     since: usize,
+    /// Its values that came in parts.
+    wholes: Wholes,
 }
 
 /// What the group assigned and is not taken yet, because its commits are not known.
@@ -163,6 +169,7 @@ pub struct KafkaSource {
     commits: Option<CommitQueue>,
     /// The number of the next commit.
     commit_number: usize,
+    maps: Maps,
     committed: Option<GroupCommits>,
     /// What is out of the consumer's own memory: it ends after that.
     lender: Lender,
@@ -182,6 +189,7 @@ impl KafkaSource {
             refused: Vec::new(),
             commits: None,
             commit_number: 0,
+            maps: Maps::default(),
             committed: None,
             lender: Lender::default(),
             consumer: None,
@@ -236,7 +244,8 @@ impl KafkaSource {
             let added = list.add_partition_offset(&place.topic, place.partition, start);
             let (Some(queue), Ok(())) = (queue, added) else { continue };
             self.unread.forget(std::slice::from_ref(&place));
-            self.own.insert(place.clone(), Own { queue, since: self.commit_number });
+            self.own
+                .insert(place.clone(), Own { queue, since: self.commit_number, wholes: Wholes::default() });
             assigned.push(Assigned { place, committed, metadata });
         }
         if assigned.is_empty() {
@@ -246,6 +255,20 @@ impl KafkaSource {
             Ok(()) => events.push(Event::Assigned(assigned)),
             Err(error) => events.push(Event::Ended(trouble(&error, "take what the group assigned"))),
         }
+    }
+
+    /// Begins commits, with no more metadata than the broker takes.
+    fn send(&mut self, mut commits: Vec<Commit>) {
+        let Some(queue) = &self.commits else { return };
+        let number = self.commit_number;
+        self.commit_number += 1;
+        commits.iter_mut().for_each(|commit| self.maps.fit(commit));
+        if let Err(code) = queue.commit(&commit::list(&commits), number) {
+            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
+            self.refused.push(CommitAnswer { number, code, places });
+            self.wake.wake();
+        }
+        self.maps.sent(number, commits);
     }
 
     fn on_noted(&mut self, noted: Noted, events: &mut Vec<Event>) {
@@ -299,6 +322,10 @@ impl LogSource for KafkaSource {
 
     fn retention(&mut self) -> Option<Retention> {
         self.shortest_retention()
+    }
+
+    fn largest_record(&mut self) -> Option<(String, u64)> {
+        self.largest()
     }
 
     fn prefetch(&mut self, bytes_max: usize) -> Result<usize, Fault> {
@@ -379,10 +406,15 @@ impl LogSource for KafkaSource {
         }
         self.read(events);
         let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
+        let mut shorter = Vec::new();
         for mut answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
             let is_of_now = |place: &Place| self.own.get(place).is_some_and(|own| answer.number >= own.since);
             answer.places.retain(|(place, _)| is_of_now(place));
+            shorter.append(&mut self.maps.shorter(&mut answer));
             commit::on_answer(answer, events);
+        }
+        if !shorter.is_empty() {
+            self.send(shorter);
         }
         for (place, error) in std::mem::take(&mut self.errors) {
             events.push(queue_trouble(place, &error));
@@ -390,11 +422,13 @@ impl LogSource for KafkaSource {
     }
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
-        let Some(queue) = self.own.get(place).map(|own| &own.queue).filter(|queue| queue.is_ready()) else {
-            return;
-        };
-        let mut errors = Vec::new();
-        queue.read(place, count_max, &self.lender, budget, records, &mut errors);
+        let Some(Own { queue, wholes, .. }) = self.own.get_mut(place) else { return };
+        let (mut errors, before) = (Vec::new(), records.len());
+        // Parts alone are no record yet: the rest of the value comes behind them.
+        while queue.is_ready() && records.len() == before && errors.is_empty() {
+            let (lender, errors) = (&self.lender, &mut errors);
+            queue.read(count_max, budget, Into { place, lender, wholes, records, errors });
+        }
         if !errors.is_empty() {
             self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
             self.wake.wake();
@@ -402,19 +436,14 @@ impl LogSource for KafkaSource {
     }
 
     fn commit(&mut self, commits: &[Commit]) {
-        let Some(queue) = &self.commits else { return };
-        let number = self.commit_number;
-        self.commit_number += 1;
-        if let Err(code) = queue.commit(&commit::list(commits), number) {
-            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
-            self.refused.push(CommitAnswer { number, code, places });
-            self.wake.wake();
-        }
+        let commits = commit::held(commits, &mut self.own);
+        self.send(commits);
     }
 
     fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
+        let commits = commit::held(commits, &mut self.own);
         let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
-        commit::and_wait(consumer, &commit::list(commits), &self.wake, wait_max)
+        commit::and_wait(consumer, commits, &mut self.maps, &self.wake, wait_max)
     }
 
     fn release(&mut self, places: &[Place]) {
@@ -493,6 +522,10 @@ fn queue_trouble(place: Place, error: &QueueError) -> Event {
             "go on where the group was",
             place.to_string(),
         );
+        return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
+    }
+    if error.code == Code::RD_KAFKA_RESP_ERR__BAD_MSG {
+        let fault = Fault::new(FaultKind::Corrupt, "W-KAFKA-REJECTED", "read a record", place.to_string());
         return Event::OutOfRange(place, fault.caused_by(error.text.clone()));
     }
     if is_denied(error.code.into()) {

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use weir_model::{Fault, FaultKind, TopicName};
 
+pub(crate) mod terms;
+
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
 /// A day: with less retention a consumer that fails on a Friday evening loses records before Monday.

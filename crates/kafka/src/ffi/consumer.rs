@@ -3,6 +3,7 @@
 
 use super::messages::{Message, QueueError};
 use super::payload::{Lender, to_records};
+use crate::source::whole::Wholes;
 use rdkafka::TopicPartitionList;
 use rdkafka_sys as sys;
 use std::ffi::{CStr, CString, c_int, c_void};
@@ -35,6 +36,16 @@ pub(crate) struct PartitionQueue {
 
 // SAFETY: librdkafka's queues may be used from any thread; the bell is made of atomics.
 unsafe impl Send for PartitionQueue {}
+
+/// Where what a queue has goes.
+pub(crate) struct Into<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) lender: &'a Lender,
+    /// The values of the partition that came in parts.
+    pub(crate) wholes: &'a mut Wholes,
+    pub(crate) records: &'a mut Vec<Record>,
+    pub(crate) errors: &'a mut Vec<QueueError>,
+}
 
 pub(super) unsafe extern "C" fn ring(_: *mut sys::rd_kafka_t, bell: *mut c_void) {
     // SAFETY: `bell` is the queue's own, which lives until the callback is taken off under the queue's lock.
@@ -69,15 +80,7 @@ impl PartitionQueue {
     }
 
     /// Moves what is there to the end of `records`, `count_max` at most. Errors that stand in line are told apart.
-    pub(crate) fn read(
-        &self,
-        place: &Place,
-        count_max: usize,
-        lender: &Lender,
-        budget: &Budget,
-        records: &mut Vec<Record>,
-        errors: &mut Vec<QueueError>,
-    ) {
+    pub(crate) fn read(&self, count_max: usize, budget: &Budget, into: Into<'_>) {
         const AT_ONCE: usize = limits::FETCH_RECORDS_MAX;
         // Before the read: what comes after it rings again, because the queue was empty then.
         self.bell.is_ready.store(false, Ordering::Release);
@@ -93,7 +96,7 @@ impl PartitionQueue {
         // what is lent (`KafkaSource::close`); the others are gone when this returns.
         let messages = messages[..got].iter().filter_map(|message| NonNull::new(*message));
         let messages = messages.map(|message| unsafe { Message::new(message) }).collect();
-        to_records(messages, place, lender, budget, records, errors);
+        to_records(messages, into.place, into.lender, budget, into.wholes, into.records, into.errors);
     }
 }
 

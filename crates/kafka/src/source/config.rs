@@ -1,6 +1,7 @@
 //! Settings of the source, and what they make of librdkafka's.
 
 use super::checks::wrong;
+use crate::reader::RESPONSE_BYTES_MAX;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use std::collections::BTreeMap;
 use weir_model::Fault;
@@ -109,6 +110,9 @@ impl SourceConfig {
         // librdkafka has some 300 bytes beside each record, which it does not count: small ones have a bound by number.
         client.set("queued.min.messages", (per_partition / 128).clamp(2048, 100_000).to_string());
         client.set("fetch.wait.max.ms", "100");
+        // A bound of what a broker may answer, and no memory by itself: its default of 100 MB would end the connection
+        // again and again when one record is larger.
+        client.set("receive.message.max.bytes", RESPONSE_BYTES_MAX);
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.

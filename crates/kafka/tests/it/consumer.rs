@@ -13,7 +13,7 @@ mod brokers;
 mod coming;
 mod coordinator;
 mod elsewhere;
-mod kill;
+pub(crate) mod kill;
 mod logs;
 mod mock;
 mod real;
@@ -70,7 +70,7 @@ fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (St
 }
 
 /// Waits until the condition holds; says what it waited for otherwise.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < DEADLINE, "{DEADLINE:?} have passed without: {what}");

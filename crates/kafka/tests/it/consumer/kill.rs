@@ -105,7 +105,7 @@ impl Drop for Member {
 }
 
 /// The group's commit of a partition: the offset, and what is done past it.
-pub(super) fn committed(
+pub(crate) fn committed(
     kafka: &Kafka,
     group: &str,
     topic: &str,

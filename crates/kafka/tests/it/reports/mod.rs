@@ -1,0 +1,3 @@
+//! What users of other consumers and connectors have reported, as it should be here.
+
+mod letters;
