@@ -5,8 +5,10 @@
 
 mod deal;
 mod marks;
+mod stamp;
+mod together;
 
-use crate::reader::{Asker, client_config, create, partitions, unreachable};
+use crate::reader::{Asker, RESPONSE_BYTES_MAX, client_config, create, partitions, unreachable};
 use deal::Dealer;
 use marks::Dealt;
 use rdkafka::TopicPartitionList;
@@ -15,6 +17,7 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use together::Together;
 use weir_model::{Fault, FaultKind, TopicName};
 use weir_runtime::dead_letter;
 
@@ -31,9 +34,9 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 pub struct Letter {
     /// Partition of the dead letters' topic.
     pub partition: i32,
-    /// Offset there.
+    /// Offset there; of the last part, when it was written in parts.
     pub offset: i64,
-    /// The record's own timestamp, ms since 1970.
+    /// The letter's timestamp, ms since 1970; [`Letter::written_ms`] is the record's own.
     pub timestamp_ms: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
@@ -41,6 +44,10 @@ pub struct Letter {
     pub value: Option<Vec<u8>>,
     /// All headers, those of the dead letter among them.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Offsets of all of its parts; empty when it was written whole.
+    pub parts: Vec<i64>,
+    /// Bytes of its largest part; 0 when it was written whole.
+    pub part_bytes: usize,
 }
 
 impl Letter {
@@ -50,6 +57,12 @@ impl Letter {
         let found = self.headers.iter().rev().find(|(header, _)| header == name);
         let value = found.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
+    }
+
+    /// When its record was written first, ms since 1970.
+    #[must_use]
+    pub fn written_ms(&self) -> i64 {
+        self.header(dead_letter::TIMESTAMP).parse().unwrap_or(self.timestamp_ms)
     }
 
     /// The topic that it came from.
@@ -90,7 +103,7 @@ impl Aside {
     /// When the brokers cannot be reached, or the topic does not exist.
     pub fn open(bootstrap: &str, properties: &BTreeMap<String, String>, topic: &str) -> Result<Self, Fault> {
         let mut client = client_config(bootstrap, properties)?;
-        client.set("auto.offset.reset", "earliest");
+        client.set("auto.offset.reset", "earliest").set("receive.message.max.bytes", RESPONSE_BYTES_MAX);
         let consumer = create(&client, bootstrap)?;
         let mut aside = Self {
             bootstrap: bootstrap.to_owned(),
@@ -162,7 +175,7 @@ impl Aside {
             return Ok(());
         }
         let mut next = self.begin()?;
-        let mut last = Instant::now();
+        let (mut last, mut together) = (Instant::now(), Together::default());
         while self.ends.iter().any(|(partition, end)| next[partition] < *end) {
             let letter = match self.consumer.poll(Duration::from_millis(100)) {
                 Some(polled) => letter(
@@ -185,7 +198,10 @@ impl Aside {
             last = Instant::now();
             next.insert(letter.partition, letter.offset + 1);
             let is_new = letter.offset < self.ends[&letter.partition];
-            if is_new && !self.dealt[&letter.partition].has(letter.offset) {
+            if is_new
+                && !self.dealt[&letter.partition].has(letter.offset)
+                && let Some(letter) = together.add(letter)?
+            {
                 act(self, letter)?;
             }
         }
@@ -229,7 +245,9 @@ impl Aside {
         let mut changed: BTreeMap<i32, Dealt> = BTreeMap::new();
         for letter in letters {
             let before = || self.dealt.get(&letter.partition).cloned().unwrap_or_default();
-            changed.entry(letter.partition).or_insert_with(before).add(letter.offset);
+            let dealt = changed.entry(letter.partition).or_insert_with(before);
+            dealt.add(letter.offset);
+            letter.parts.iter().for_each(|offset| dealt.add(*offset));
         }
         let dealer = self.dealer.as_mut().expect("opened to deal with letters");
         dealer.replay(&self.topic, back, &changed)?;
@@ -249,5 +267,7 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         headers: headers.unwrap_or_default(),
+        parts: Vec::new(),
+        part_bytes: 0,
     }
 }

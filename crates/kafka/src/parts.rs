@@ -9,6 +9,9 @@ use weir_model::limits::{PARTS_MAX, PARTS_PENDING_BYTES_MAX};
 /// Name of the header.
 pub const HEADER: &str = "weir.part";
 
+/// The same as librdkafka takes it.
+pub(crate) const HEADER_C: &std::ffi::CStr = c"weir.part";
+
 /// What the header of one part says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Part {

@@ -6,6 +6,7 @@
 use crate::ffi::{Flight, Handle, Message, Run, Served, Topic};
 use crate::known_topics::KnownTopics;
 use crate::reasons::Reasons;
+use crate::topics::terms::terms;
 use crate::{partition, parts};
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
@@ -14,8 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use weir_model::{Fault, FaultKind, limits};
-use weir_runtime::log::{Job, LogWriter, RecordBatch};
+
+mod alone;
+
+use weir_model::{Fault, FaultKind, TopicName, limits};
+use weir_runtime::log::{Job, LogWriter, RecordBatch, TopicTerms};
 
 /// How often partition counts are looked up again (the Java client's `metadata.max.age.ms` is ten times that: here
 /// several processes write one topic, and should not disagree for long).
@@ -33,6 +37,16 @@ const PURGE_WAIT: Duration = Duration::from_secs(5);
 /// What librdkafka's own limit of a message (`message.max.bytes`) is above the size of a part: key and headers.
 const MESSAGE_ROOM_BYTES: usize = 64 * 1024;
 
+/// librdkafka's own limit when nothing is cut, which is the highest that it takes: whether a record is too large is the
+/// broker's to say, by the topic's `max.message.bytes`.
+const MESSAGE_BYTES_MAX: usize = 1_000_000_000;
+
+/// Bytes that are sent to a partition at a time, unless one record has more.
+const BATCH_BYTES: usize = 1_000_000;
+
+/// What a batch of one part has beside it: batch and record headers, Weir's own headers, a key of ordinary length.
+const BATCH_ROOM_BYTES: usize = 1024;
+
 /// Settings of a producer.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
@@ -44,8 +58,10 @@ pub struct ProducerConfig {
     pub linger_ms: u64,
     /// How long a record may stay unacknowledged, ms.
     pub message_timeout_ms: u64,
-    /// Values longer than this are cut into parts.
-    pub part_bytes_max: usize,
+    /// Values longer than this are cut in parts of this many bytes ([`parts`]). `None`, the default, cuts nothing: a
+    /// record that is larger than its topic takes is refused. Only readers that know the header `weir.part` put parts
+    /// together: this library's source, its reader and its tools do, and other clients do not.
+    pub part_bytes_max: Option<usize>,
     /// How often the partition counts of known topics are looked up again.
     pub topic_look_every: Duration,
     /// Further settings of librdkafka.
@@ -61,7 +77,7 @@ impl ProducerConfig {
             compression: "lz4".to_owned(),
             linger_ms: 5,
             message_timeout_ms: 40_000,
-            part_bytes_max: limits::PART_BYTES_DEFAULT,
+            part_bytes_max: None,
             topic_look_every: TOPIC_LOOK_EVERY,
             properties: BTreeMap::new(),
         }
@@ -111,9 +127,16 @@ impl ProducerConfig {
             // Bounded by the byte budget of the calls, not here: a full queue would cut a batch in two.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "2147483647");
-        let message_bytes_max = (self.part_bytes_max + MESSAGE_ROOM_BYTES).max(1_000_000).to_string();
+        let (message_bytes_max, batch_bytes) = match self.part_bytes_max {
+            None => (MESSAGE_BYTES_MAX, BATCH_BYTES),
+            // Whoever asks for smaller parts has topics that take no larger batches.
+            Some(part) => {
+                ((part + MESSAGE_ROOM_BYTES).max(BATCH_BYTES), (part + BATCH_ROOM_BYTES).min(BATCH_BYTES))
+            }
+        };
+        let (message_bytes_max, batch_bytes) = (message_bytes_max.to_string(), batch_bytes.to_string());
         for (key, value) in [
-            ("batch.size", "1000000"),
+            ("batch.size", batch_bytes.as_str()),
             ("batch.num.messages", "100000"),
             ("reconnect.backoff.max.ms", "2000"),
             ("message.max.bytes", &message_bytes_max),
@@ -151,6 +174,8 @@ pub struct Producer {
 struct Shared {
     config: ProducerConfig,
     client: RwLock<Arc<Client>>,
+    /// Writes each record alone; started when a batch was refused for one of its records.
+    alone: Mutex<Option<Arc<Client>>>,
     stats: Arc<ProducerStats>,
 }
 
@@ -319,7 +344,8 @@ impl Producer {
     /// When librdkafka refuses a setting.
     pub fn start(config: ProducerConfig) -> Result<Self, Fault> {
         let client = RwLock::new(Arc::new(Client::start(&config)?));
-        Ok(Self { shared: Arc::new(Shared { config, client, stats: Arc::default() }) })
+        let shared = Shared { config, client, alone: Mutex::default(), stats: Arc::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Counters.
@@ -350,15 +376,14 @@ impl Producer {
         Ok(Arc::clone(&slot))
     }
 
-    fn queue(&self, batch: RecordBatch) -> Result<(oneshot::Receiver<Option<Code>>, Arc<State>), Fault> {
-        let client = self.client()?;
+    fn queue(&self, client: &Client, batch: RecordBatch) -> Result<oneshot::Receiver<Answer>, Fault> {
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
             let state = &client.state;
             let topic = client.topics.get(name, || state.reasons.is_final(name.as_str()).is_some());
             topics.push(topic.map_err(|code| state.fault_of(code, name.as_str()))?);
         }
-        let part_bytes_max = self.shared.config.part_bytes_max;
+        let part_bytes_max = self.shared.config.part_bytes_max.unwrap_or(usize::MAX);
         let placed = place(&batch, &topics);
         let count_of = |len: usize| if len > part_bytes_max { len.div_ceil(part_bytes_max) } else { 1 };
         let count: usize = batch.records.iter().map(|record| count_of(record.value.len())).sum();
@@ -367,21 +392,30 @@ impl Producer {
         self.shared.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         if count == 0 {
-            let _ = sender.send(None);
-            return Ok((receiver, Arc::clone(&client.state)));
+            let _ = sender.send(Answer { failed: None, batch: None });
+            return Ok(receiver);
         }
         // One message more than there are: ours, so that the flight outlives this function.
         let (state, number) = (Arc::clone(&client.state), client.state.open());
-        let flight = Flight::new(batch, count + 1, move |failed| {
+        let flight = Flight::new(batch, count + 1, move |failed, batch| {
             state.landed(number);
-            let _ = sender.send(failed);
+            let batch = failed.filter(|code| alone::is_about_records(*code)).map(|_| batch);
+            let _ = sender.send(Answer { failed, batch });
         });
         launch(&client.handle, flight, &placed, &topics, part_bytes_max);
-        Ok((receiver, Arc::clone(&client.state)))
+        Ok(receiver)
     }
 }
 
-fn now_ms() -> i64 {
+/// What became of a batch.
+struct Answer {
+    failed: Option<Code>,
+    /// The batch, when it failed for what one of its records is.
+    batch: Option<RecordBatch>,
+}
+
+/// ms since 1970.
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
@@ -454,46 +488,66 @@ fn launch(
 }
 
 impl LogWriter for Producer {
+    fn terms(&self, topic: &TopicName) -> Option<TopicTerms> {
+        let config = &self.shared.config;
+        let mut terms = terms(&config.bootstrap, &config.properties, topic.as_str())?;
+        if config.part_bytes_max.is_some() {
+            // What is larger is cut.
+            terms.record_bytes_max = None;
+        }
+        Some(terms)
+    }
+
     fn append(&self, batch: RecordBatch) -> Job<'static, ()> {
         let topic = batch.topics.first().map(ToString::to_string).unwrap_or_default();
-        match self.queue(batch) {
+        let queued = self.client().and_then(|client| {
+            let receiver = self.queue(&client, batch)?;
+            Ok((receiver, Arc::clone(&client.state)))
+        });
+        let (receiver, state) = match queued {
             Err(fault) => {
                 self.shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
-                Box::pin(std::future::ready(Err(fault)))
+                return Box::pin(std::future::ready(Err(fault)));
             }
-            Ok((receiver, state)) => {
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move {
-                    match receiver.await {
-                        Ok(None) => {
-                            shared.stats.batches_done.fetch_add(1, Ordering::Relaxed);
-                            Ok(())
-                        }
-                        Ok(Some(code)) => {
-                            shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
-                            if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
-                                state.give_up();
-                            }
-                            let client = Arc::clone(&shared.client.read().expect("no panic under this lock"));
-                            let fault = client.state.fault_of(code, &topic);
-                            if fault.code() == "W-KAFKA-TOPIC" {
-                                // Deleted and made again, perhaps with other partitions: look it up anew.
-                                client.topics.forget();
-                            }
-                            Err(fault)
-                        }
-                        Err(_) => Err(Fault::new(
-                            FaultKind::Transient,
-                            "W-KAFKA-UNREACHABLE",
-                            "write to Kafka",
-                            topic,
-                        )
-                        .caused_by("the producer was stopped")),
-                    }
-                })
-            }
-        }
+            Ok(queued) => queued,
+        };
+        let this = self.clone();
+        Box::pin(async move {
+            let ended = match receiver.await {
+                Ok(Answer { failed: None, .. }) => Ok(()),
+                Ok(Answer { failed: Some(code), batch: Some(batch) }) => {
+                    this.append_alone(code, batch, &topic).await
+                }
+                Ok(Answer { failed: Some(code), batch: None }) => Err(this.failed(code, &state, &topic)),
+                Err(_) => Err(stopped(&topic)),
+            };
+            let stats = &this.shared.stats;
+            let count = if ended.is_ok() { &stats.batches_done } else { &stats.batches_failed };
+            count.fetch_add(1, Ordering::Relaxed);
+            ended
+        })
     }
+}
+
+impl Producer {
+    /// What a batch failed for.
+    fn failed(&self, code: Code, state: &State, topic: &str) -> Fault {
+        if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
+            state.give_up();
+        }
+        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
+        let fault = client.state.fault_of(code, topic);
+        if fault.code() == "W-KAFKA-TOPIC" {
+            // Deleted and made again, perhaps with other partitions: look it up anew.
+            client.topics.forget();
+        }
+        fault
+    }
+}
+
+fn stopped(topic: &str) -> Fault {
+    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "write to Kafka", topic)
+        .caused_by("the producer was stopped")
 }
 
 /// What an error of librdkafka means to us.

@@ -26,6 +26,9 @@ const FIRST_TRY: Duration = Duration::from_millis(250);
 /// Events that are served in one go.
 pub(crate) const EVENTS_MAX: usize = 1000;
 
+/// The largest answer of a broker that is read, which is librdkafka's highest value: a topic's largest record passes.
+pub(crate) const RESPONSE_BYTES_MAX: &str = "2147483647";
+
 /// Where reading starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -279,6 +282,7 @@ pub(crate) fn client_config(
         .set("fetch.queue.backoff.ms", "5")
         // A question for the ends stands in line behind a waiting fetch on the same connection.
         .set("fetch.wait.max.ms", "50")
+        .set("receive.message.max.bytes", RESPONSE_BYTES_MAX)
         .set("queued.max.messages.kbytes", "65536");
     client.set_log_level(log_level(properties));
     Ok(client)

@@ -4,7 +4,7 @@
 //! fetches nothing for the whole assignment, so the drain is short. What is assigned is taken once its commits are
 //! known, and nothing else waits for that. Commits are ours alone.
 
-use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
+use crate::ffi::consumer::{CommitAnswer, CommitQueue, Into, Met, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
 use crate::reasons::{self, Hears, Reasons, damaged, is_damage};
@@ -32,20 +32,24 @@ mod commit;
 mod committed;
 mod complaints;
 mod config;
+mod maps;
 mod note;
 mod positions;
 mod replace;
 mod taking;
 #[cfg(test)]
 mod tests;
+pub(crate) mod whole;
 
 use checks::{denied, wrong};
 use committed::GroupCommits;
 use complaints::Complaints;
 pub use config::{OutOfRange, Protocol, SourceConfig, StartAt};
+use maps::Maps;
 use note::Note;
 use positions::Found;
 use replace::Doctor;
+use whole::Wholes;
 
 /// How long one question to the brokers may take.
 const ASK_WAIT: Duration = Duration::from_secs(10);
@@ -175,6 +179,8 @@ struct Own {
     from: Offset,
     /// A batch of it is damaged: it gives no more records.
     is_damaged: bool,
+    /// Its values that came in parts.
+    wholes: Wholes,
 }
 
 /// What the group assigned and is not taken yet, because where it begins is not known, or not committed.
@@ -215,6 +221,7 @@ pub struct KafkaSource {
     positions: Option<CommitQueue>,
     /// The number of the next commit.
     commit_number: usize,
+    maps: Maps,
     committed: Option<GroupCommits>,
     /// Whether a question is under way, about whatever.
     is_asking: bool,
@@ -222,8 +229,6 @@ pub struct KafkaSource {
     look_due: Instant,
     /// Partitions whose position is not in the log, until it is known whether that is because of another topic.
     misplaced: Vec<(Place, QueueError)>,
-    /// Whether commits are noted: their metadata has room.
-    is_noting: bool,
     /// Where the partition of the last fetch ends, if that fetch came to it.
     read_to: Option<i64>,
     /// What is out of the consumer's own memory: it ends after that.
@@ -254,15 +259,29 @@ impl KafkaSource {
             commits: None,
             positions: None,
             commit_number: 0,
+            maps: Maps::default(),
             committed: None,
             is_asking: false,
             look_due: Instant::now(),
             misplaced: Vec::new(),
-            is_noting: true,
             read_to: None,
             lender: Lender::default(),
             consumer: None,
         }
+    }
+
+    /// Begins commits, with no more metadata than the broker takes.
+    fn send(&mut self, mut commits: Vec<Commit>) {
+        let Some(queue) = &self.commits else { return };
+        let number = self.commit_number;
+        self.commit_number += 1;
+        commits.iter_mut().for_each(|commit| self.maps.fit(commit));
+        if let Err(code) = queue.commit(&self.maps.list(&commits, &self.own), number) {
+            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
+            self.refused.push(CommitAnswer { number, code, places });
+            self.wake.wake();
+        }
+        self.maps.sent(number, commits);
     }
 
     fn on_noted(&mut self, noted: Noted, events: &mut Vec<Event>) {
@@ -312,6 +331,10 @@ impl LogSource for KafkaSource {
         self.shortest_retention()
     }
 
+    fn largest_record(&mut self) -> Option<(String, u64)> {
+        self.largest()
+    }
+
     fn prefetch(&mut self, bytes_max: usize) -> Result<usize, Fault> {
         let bytes = self.config.prefetch_bytes.unwrap_or(bytes_max);
         if bytes > bytes_max {
@@ -354,14 +377,15 @@ impl LogSource for KafkaSource {
         }
         self.read(events);
         let answers = std::iter::from_fn(|| self.commits.as_ref()?.answer(Duration::ZERO));
+        let mut shorter = Vec::new();
         for mut answer in std::mem::take(&mut self.refused).into_iter().chain(answers) {
-            let is_too_long = |code: Code| code == Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE;
-            // The map comes before the note: a broker that takes little takes that.
-            self.is_noting &=
-                !is_too_long(answer.code) && answer.places.iter().all(|(_, code)| !is_too_long(*code));
             let is_of_now = |place: &Place| self.own.get(place).is_some_and(|own| answer.number >= own.since);
             answer.places.retain(|(place, _)| is_of_now(place));
+            shorter.append(&mut self.maps.shorter(&mut answer));
             commit::on_answer(answer, events);
+        }
+        if !shorter.is_empty() {
+            self.send(shorter);
         }
         for (place, error) in std::mem::take(&mut self.errors) {
             if is_out_of_range(&error) && self.own.get(&place).is_some_and(|own| own.note.is_some()) {
@@ -375,10 +399,14 @@ impl LogSource for KafkaSource {
 
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>) {
         self.read_to = None;
-        let own = self.own.get_mut(place).filter(|own| own.queue.is_ready() && !own.is_damaged);
+        let own = self.own.get_mut(place).filter(|own| !own.is_damaged);
         let Some(own) = own else { return };
-        let mut errors = Vec::new();
-        let met = own.queue.read(place, count_max, &self.lender, budget, records, &mut errors);
+        let (mut errors, before, mut met) = (Vec::new(), records.len(), Met::default());
+        // Parts alone are no record yet: the rest of the value comes behind them.
+        while own.queue.is_ready() && records.len() == before && errors.is_empty() && !met.is_over() {
+            let (lender, wholes, errors) = (&self.lender, &mut own.wholes, &mut errors);
+            met = own.queue.read(count_max, budget, Into { place, lender, wholes, records, errors });
+        }
         self.read_to = met.end;
         if !errors.is_empty() {
             own.is_damaged = errors.iter().any(|error| is_damage(error.code.into()));
@@ -402,25 +430,19 @@ impl LogSource for KafkaSource {
     }
 
     fn metadata(&mut self, bytes_max: usize) -> usize {
-        self.is_noting = bytes_max >= note::TEXT_BYTES_MAX;
-        bytes_max - if self.is_noting { note::TEXT_BYTES_MAX } else { 0 }
+        self.maps.is_noting = bytes_max >= note::TEXT_BYTES_MAX;
+        bytes_max - if self.maps.is_noting { note::TEXT_BYTES_MAX } else { 0 }
     }
 
     fn commit(&mut self, commits: &[Commit]) {
-        let number = self.commit_number;
-        let list = self.noted_list(commits);
-        let Some(queue) = &self.commits else { return };
-        self.commit_number += 1;
-        if let Err(code) = queue.commit(&list, number) {
-            let places = commits.iter().map(|commit| (commit.place.clone(), code)).collect();
-            self.refused.push(CommitAnswer { number, code, places });
-            self.wake.wake();
-        }
+        let commits = commit::held(commits, &mut self.own);
+        self.send(commits);
     }
 
     fn commit_and_wait(&mut self, commits: &[Commit], wait_max: Duration) -> Result<(), Fault> {
+        let commits = commit::held(commits, &mut self.own);
         let Some(consumer) = self.consumer.as_ref() else { return Ok(()) };
-        commit::and_wait(consumer, &self.noted_list(commits), &self.wake, wait_max)
+        commit::and_wait(consumer, commits, (&mut self.maps, &self.own), &self.wake, wait_max)
     }
 
     fn release(&mut self, places: &[Place]) {

@@ -17,6 +17,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use weir_model::{Fault, FaultKind, TopicName};
 
+pub(crate) mod terms;
+
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
 /// How often an admin client's errors are looked at while it is waited for.

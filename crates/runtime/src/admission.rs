@@ -2,6 +2,7 @@
 
 use crate::dead_letter::DeadLetters;
 use crate::handler::Handler;
+use crate::outlets::Outlets;
 use crate::retry::{RetryPolicy, WAIT_MIN};
 use crate::source::{LogSource, Membership};
 use crate::wake::Wake;
@@ -107,12 +108,25 @@ pub(crate) fn check_membership(
     Ok(())
 }
 
-/// Starts a source. What is tried longer than the log keeps it is refused.
-pub(crate) fn open(source: &mut dyn LogSource, wake: Wake, age_max: Option<Duration>) -> Result<(), Fault> {
+/// Starts a source. What is tried longer than the log keeps it is refused, and so are topics to write to that cannot
+/// work; the answer has a sentence for each that may not.
+pub(crate) fn open(
+    source: &mut dyn LogSource,
+    wake: Wake,
+    age_max: Option<Duration>,
+    outlets: &Outlets,
+) -> Result<Vec<String>, Fault> {
     source.start(wake)?;
+    let checked = check_age(source, age_max).and_then(|()| outlets.check(source));
+    if checked.is_err() {
+        source.close();
+    }
+    checked
+}
+
+fn check_age(source: &mut dyn LogSource, age_max: Option<Duration>) -> Result<(), Fault> {
     let Some(age_max) = age_max else { return Ok(()) };
     let Some(kept) = source.retention().filter(|kept| kept.kept_for <= age_max) else { return Ok(()) };
-    source.close();
     let (topic, kept_for) = (kept.topic, kept.kept_for);
     let why = format!(
         "{topic} keeps its records for {kept_for:?}, and they are tried again for {age_max:?}: after a restart they may be \

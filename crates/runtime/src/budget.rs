@@ -98,6 +98,13 @@ impl Budget {
         Part { budget: Self { shared: Arc::clone(&self.shared), part: Some(part) } }
     }
 
+    /// The whole budget, without the part that this handle counts for. For bytes that must not hold up their own
+    /// partition, such as the first parts of a value whose rest is still to be read.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), part: None }
+    }
+
     /// What its parts may take now.
     pub(crate) fn shares(&self) -> Shares {
         let parts = self.shared.parts();

@@ -17,7 +17,9 @@ use crate::health::Health;
 use crate::mailbox::Mailbox;
 use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
+use crate::outlets::Outlets;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
+use crate::quota::OverQuota;
 use crate::record::Place;
 use crate::retry::{Exhausted, RetryPolicy};
 use crate::retry_topic::RetryTopic;
@@ -238,6 +240,19 @@ impl Consumer {
         Claim::new::<H>(&membership).map(Some)
     }
 
+    /// Where this consumer writes records.
+    fn outlets(&self) -> Outlets {
+        Outlets {
+            topics: self.source.membership().map(|membership| membership.topics).unwrap_or_default(),
+            dead_letters: self.dead_letters.clone(),
+            retry_topic: self.retry_topic.clone(),
+            shaping: self
+                .shaping
+                .clone()
+                .filter(|_| self.flow.key_quota.is_some_and(|quota| quota.action == OverQuota::Shape)),
+        }
+    }
+
     /// Keeps apart of the budget what the source fetches ahead.
     fn keep_ahead(&mut self) -> Result<Kept, Fault> {
         let bytes = self.source.prefetch(self.budget.bytes_max() / 2)?;
@@ -252,6 +267,7 @@ impl Consumer {
     pub async fn start<H: Handler>(mut self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
         let (claim, ahead, age_max) = (self.claim::<H>()?, self.keep_ahead()?, self.retry.age_max);
+        let outlets = self.outlets();
         let own = match Handle::try_current() {
             Ok(_) => None,
             Err(_) => Some(own_runtime(self.shard_count)?),
@@ -262,7 +278,7 @@ impl Consumer {
         let (started, is_started) = oneshot::channel();
         let (ended, is_ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            let start = admission::open(poller.source(), wake.clone(), age_max);
+            let start = admission::open(poller.source(), wake.clone(), age_max, &outlets);
             let is_refused = start.is_err();
             let _ = started.send(start);
             if is_refused {
@@ -284,7 +300,7 @@ impl Consumer {
                 .caused_by(error)
         })?;
         (running.own, running.thread, running.ended) = (own, Some(thread), Some(is_ended));
-        is_started.await.unwrap_or_else(|_| Err(poller_is_gone()))?;
+        running.warnings = is_started.await.unwrap_or_else(|_| Err(poller_is_gone()))?;
         Ok(running)
     }
 
@@ -299,8 +315,9 @@ impl Consumer {
     pub fn start_in_task<H: Handler>(mut self, handler: H) -> Result<Running, Fault> {
         self.validate()?;
         let (claim, ahead, age_max) = (self.claim::<H>()?, self.keep_ahead()?, self.retry.age_max);
+        let outlets = self.outlets();
         let (mut poller, mut running, wake) = self.assemble(handler, &Handle::current());
-        admission::open(poller.source(), wake.clone(), age_max)?;
+        running.warnings = admission::open(poller.source(), wake.clone(), age_max, &outlets)?;
         let (ended, is_ended) = oneshot::channel();
         running.ended = Some(is_ended);
         running.tasks.push(tokio::spawn(async move {
@@ -394,6 +411,7 @@ impl Consumer {
         );
         let running = Running {
             orders,
+            warnings: Vec::new(),
             means,
             wake: wake.clone(),
             stats,
@@ -436,6 +454,7 @@ fn poller_is_gone() -> Fault {
 #[must_use = "dropping it stops the consumer"]
 pub struct Running {
     orders: Arc<Mutex<Orders>>,
+    warnings: Vec<String>,
     means: Means,
     wake: Wake,
     stats: Arc<Stats>,
@@ -466,6 +485,13 @@ impl Running {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.stats.counts()
+    }
+
+    /// What was found at the start that is no reason not to start, such as a retry topic that this consumer does not
+    /// read. One sentence each; they are in the log, too.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// How each partition is doing, as of the last commit time.

@@ -40,6 +40,7 @@ mod meter;
 mod mutant;
 pub mod offset_map;
 pub mod outcome;
+mod outlets;
 pub mod parallel_consumer;
 mod partition;
 mod poller;

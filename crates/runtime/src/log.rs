@@ -105,8 +105,25 @@ impl RecordBatch {
     }
 }
 
+/// What a log says about one of its topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicTerms {
+    /// Whether the topic is there.
+    pub is_there: bool,
+    /// Bytes of the largest record that it takes (`max.message.bytes`), when that is known.
+    pub record_bytes_max: Option<u64>,
+    /// Whether only the newest record of a key is kept (`cleanup.policy` with `compact`).
+    pub is_compacted: bool,
+}
+
 /// A durable, partitioned, ordered log.
 pub trait LogWriter: Send + Sync {
+    /// What the log says about a topic; asked at the start of a consumer, and may wait for the brokers. `None` is
+    /// unknown: what would be refused by it is not looked at.
+    fn terms(&self, _topic: &TopicName) -> Option<TopicTerms> {
+        None
+    }
+
     /// Queues the records at once, in order, before it returns; resolves when **every** record is durable by the
     /// topic's rule. On a fault some records may be durable: the caller repeats the whole batch.
     ///

@@ -4,6 +4,7 @@
 //!
 //! A record that comes with a time waits for it on a timer: no worker is held and other keys go on.
 
+use crate::dead_letter;
 use crate::decaton::{HEADER, TaskMetadata, TaskRequest};
 use crate::log::{HeaderSpan, Job, LogWriter, RecordBatch, RecordSpan};
 use crate::record::{Header, Record};
@@ -81,6 +82,17 @@ impl RetryTopic {
         self.topic.as_ref().map_or_else(|| topic.ends_with(SUFFIX), |chosen| chosen.as_str() == topic)
     }
 
+    /// The topics that records of these topics are retried through, and who writes there; none when nothing is written.
+    pub(crate) fn targets(&self, topics: &[String]) -> Option<(&dyn LogWriter, Vec<TopicName>)> {
+        let writer = self.writer.as_deref()?;
+        let beside = |topic: &String| TopicName::new(&format!("{topic}{SUFFIX}")).ok();
+        let targets = match &self.topic {
+            Some(topic) => vec![topic.clone()],
+            None => topics.iter().filter(|topic| !topic.ends_with(SUFFIX)).filter_map(beside).collect(),
+        };
+        Some((writer, targets))
+    }
+
     pub(crate) const fn writes(&self) -> bool {
         self.writer.is_some()
     }
@@ -154,6 +166,16 @@ impl RetryTopic {
             let since_ms = now_ms.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
             let value = batch.put(since_ms.to_string().as_bytes());
             batch.headers.push(HeaderSpan { name: SINCE.into(), value });
+        }
+        // A dead letter at the end of the way says where and when the record was written first.
+        for (name, text) in [
+            (dead_letter::ORIGIN, dead_letter::origin(record)),
+            (dead_letter::TIMESTAMP, dead_letter::written_ms(record).to_string()),
+        ] {
+            if record.header(name).is_none() {
+                let value = batch.put(text.as_bytes());
+                batch.headers.push(HeaderSpan { name: name.into(), value });
+            }
         }
         let value_of_header = batch.put(&metadata.encode());
         batch.headers.push(HeaderSpan { name: HEADER.into(), value: value_of_header });

@@ -4,7 +4,7 @@
 //! again, where Decaton completes it and so loses it; an answer that is lost makes two of one.
 
 use crate::assignment::{Assignment, Trouble};
-use crate::dead_letter::DeadLetters;
+use crate::dead_letter::{self, DeadLetters, Told};
 use crate::ending;
 use crate::lane::LaneMap;
 use crate::log::{HeaderSpan, Job, LogWriter, RecordBatch, RecordSpan};
@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::{Instant, Sleep};
-use weir_model::{Fault, TopicName, limits};
+use weir_model::{Fault, FaultKind, TopicName, limits};
 
 /// What is added to a topic's name, as Decaton has it.
 pub const SUFFIX: &str = "-shaping";
@@ -54,8 +54,12 @@ impl Shaping {
         Self { writer, topic: Some(topic) }
     }
 
+    pub(crate) fn writer(&self) -> &dyn LogWriter {
+        &*self.writer
+    }
+
     /// Where records of this topic go; `None` for those that have no quota.
-    fn target(&self, topic: &str) -> Option<TopicName> {
+    pub(crate) fn target(&self, topic: &str) -> Option<TopicName> {
         let target = match &self.topic {
             Some(chosen) => Ok(chosen.clone()),
             None if topic.ends_with(SUFFIX) => return None,
@@ -107,7 +111,7 @@ impl Target {
                 records.for_each(|record| copy(record, &mut batch));
                 writer.append(batch)
             }
-            Self::Letters { letters, cause } => letters.write_all(records, cause),
+            Self::Letters { letters, cause } => letters.write_all(records, cause, Told::All),
         })
     }
 
@@ -128,9 +132,18 @@ fn copy(record: &Record, batch: &mut RecordBatch) {
         let value = batch.put_optional(header.value.as_deref());
         batch.headers.push(HeaderSpan { name: header.name.to_string().into(), value });
     }
-    let place = format!("{}/{}/{}", record.topic, record.partition, record.offset);
-    let place = batch.put_optional(Some(place.as_bytes()));
+    let place = batch.put(dead_letter::place(record).as_bytes());
     batch.headers.push(HeaderSpan { name: PLACE.into(), value: place });
+    // The log gives an old record the time at which it is written.
+    for (name, text) in [
+        (dead_letter::ORIGIN, dead_letter::origin(record)),
+        (dead_letter::TIMESTAMP, dead_letter::written_ms(record).to_string()),
+    ] {
+        if record.header(name).is_none() {
+            let value = batch.put(text.as_bytes());
+            batch.headers.push(HeaderSpan { name: name.into(), value });
+        }
+    }
     let headers = first..u32::try_from(batch.headers.len()).expect("fewer headers than 4 Gi");
     batch.records.push(RecordSpan { topic: 0, key, value, headers, timestamp_ms: record.timestamp_ms });
 }
@@ -155,6 +168,8 @@ struct Line {
     tries: u32,
     since: Instant,
     is_revoked: bool,
+    /// Records at the front that are written one by one, because a batch with them was refused for one of them.
+    alone: usize,
 }
 
 /// The lines of one shard, by assignment.
@@ -177,6 +192,7 @@ impl Lines {
             tries: 0,
             since: Instant::now(),
             is_revoked: false,
+            alone: 0,
         });
         line.queue.push_back((work, target));
     }
@@ -251,7 +267,11 @@ impl Line {
                         Err(_) if self.is_revoked => return Poll::Ready(()),
                         Err(fault) => {
                             *failed += count;
-                            self.rest(batch, &fault, chance);
+                            if fault.kind() == FaultKind::Rejected {
+                                self.refused(batch, &fault, counts);
+                            } else {
+                                self.rest(batch, &fault, chance);
+                            }
                         }
                     }
                 }
@@ -268,7 +288,9 @@ impl Line {
             left = left.saturating_sub(work.record.byte_count());
             has_room
         };
-        let count = self.queue.iter().take(limits::SHAPED_BATCH_RECORDS_MAX).take_while(fits).count();
+        let most = if self.alone > 0 { 1 } else { limits::SHAPED_BATCH_RECORDS_MAX };
+        self.alone = self.alone.saturating_sub(1);
+        let count = self.queue.iter().take(most).take_while(fits).count();
         Some(Batch { works: self.queue.drain(..count).map(|(work, _)| work).collect(), target })
     }
 
@@ -278,6 +300,28 @@ impl Line {
                 self.shared.trouble_is_over(work.record.offset);
             }
             work.slot.finish();
+        }
+        self.tries = 0;
+    }
+
+    /// No waiting heals this. Of several records each is tried alone; a single one is parked.
+    fn refused(&mut self, batch: Batch, fault: &Fault, counts: &mut Counts) {
+        let Batch { works, target } = batch;
+        if works.len() > 1 {
+            self.alone = works.len();
+            works.into_iter().rev().for_each(|work| self.queue.push_front((work, Arc::clone(&target))));
+            return;
+        }
+        for work in works {
+            let reason =
+                format!("it is over its key's quota and can never be written aside: {}", fault.chain());
+            let place = dead_letter::place(&work.record);
+            tracing::error!(%place, reason, "a record is parked: its commit waits for a restart");
+            let since = if self.tries == 0 { Instant::now() } else { self.since };
+            let trouble = Trouble { attempt: self.tries.saturating_add(1), since, reason, is_parked: true };
+            self.shared.trouble(work.record.offset, trouble);
+            counts.parked += 1;
+            // Its slot is dropped unfinished: the record stays pending.
         }
         self.tries = 0;
     }
@@ -331,8 +375,17 @@ mod tests {
         let [first, second] = &batch.records[..] else { panic!("two records") };
         assert_eq!((batch.bytes(&first.key), batch.bytes(&first.value)), (&b"k"[..], &b"v"[..]));
         assert_eq!((first.timestamp_ms, batch.optional(&second.value)), (12, None));
-        assert_eq!(headers(0), [("trace", Some(&b"1"[..])), ("empty", None), (PLACE, Some(&b"t/3/77"[..]))]);
-        assert_eq!(headers(1), [(PLACE, Some(&b"t/3/78"[..]))]);
+        assert_eq!(
+            headers(0)[..3],
+            [("trace", Some(&b"1"[..])), ("empty", None), (PLACE, Some(&b"t/3/77"[..]))]
+        );
+        let (origin, timestamp) = (dead_letter::ORIGIN, dead_letter::TIMESTAMP);
+        // It was shaped before, and says where it was first.
+        assert_eq!(headers(0)[3..], [(origin, Some(&b"old"[..])), (timestamp, Some(&b"12"[..]))]);
+        assert_eq!(
+            headers(1),
+            [(PLACE, Some(&b"t/3/78"[..])), (origin, Some(&b"t/3/78"[..])), (timestamp, Some(&b"12"[..]))]
+        );
     }
 
     #[test]

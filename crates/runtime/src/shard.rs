@@ -304,7 +304,9 @@ where
             let write = |task: &Task| {
                 let record = &task.work.record;
                 match (task.errand(), &terms.dead_letters, &terms.retry_topic) {
-                    (Some(Errand::Bury(cause)), Some(letters), _) => letters.write(record, cause),
+                    (Some(Errand::Bury(cause, told)), Some(letters), _) => {
+                        letters.write(record, cause, *told)
+                    }
                     (Some(Errand::Requeue(due_ms)), _, Some(topic)) => {
                         let age = task.since().map(|since| since.elapsed()).unwrap_or_default();
                         topic.write(record, *due_ms, age)

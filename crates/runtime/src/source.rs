@@ -108,6 +108,12 @@ pub trait LogSource: Send {
         None
     }
 
+    /// The topic that takes the largest records, and how many bytes such a record has; asked for once, after
+    /// [`LogSource::start`]. May wait for the brokers. `None` is unknown.
+    fn largest_record(&mut self) -> Option<(String, u64)> {
+        None
+    }
+
     /// The bytes that it will fetch ahead of what is asked for: `bytes_max` at most, and that is half of the consumer's
     /// budget. They are kept apart of the budget. Asked for once, before [`LogSource::start`].
     ///

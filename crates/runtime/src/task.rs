@@ -1,5 +1,6 @@
 //! A record on its way through a shard, and how it has fared.
 
+use crate::dead_letter::Told;
 use crate::mailbox::Work;
 use crate::stopwatch::Moment;
 use std::borrow::Cow;
@@ -23,8 +24,8 @@ struct Fate {
 
 /// What is written of a record, durable before it counts as done.
 pub(crate) enum Errand {
-    /// A dead letter, for this cause.
-    Bury(Cow<'static, str>),
+    /// A dead letter, for this cause, with these headers.
+    Bury(Cow<'static, str>, Told),
     /// A record for the retry topic, with the time of its next attempt, ms since 1970.
     Requeue(i64),
 }
@@ -60,6 +61,11 @@ impl Task {
 
     pub(crate) fn set_errand(&mut self, errand: Errand) {
         self.fate().errand = Some((errand, 0));
+    }
+
+    /// Nothing is written of it any more; what it was.
+    pub(crate) fn take_errand(&mut self) -> Option<Errand> {
+        self.fate.as_mut()?.errand.take().map(|(errand, _)| errand)
     }
 
     /// Its errand has failed once more; how often by now.

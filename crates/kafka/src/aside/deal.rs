@@ -3,10 +3,11 @@
 //! One operator at a time: whoever begins takes over from the one before, whose next step is refused.
 
 use super::marks::{self, Dealt};
-use super::{Letter, MARKS};
-use crate::partition;
+use super::{Letter, MARKS, stamp};
+use crate::producer::now_ms;
 use crate::reader::{refuse_addresses, unreachable};
-use crate::topics::Topics;
+use crate::topics::{Topics, terms};
+use crate::{partition, parts};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -23,8 +24,9 @@ use weir_runtime::dead_letter;
 /// How long one step of a transaction may take.
 const STEP_WAIT: Duration = Duration::from_secs(60);
 
-/// The largest letter: whether the log takes it is the broker's to say.
-const RECORD_BYTES_MAX: &str = "104857600";
+/// librdkafka's own limit of a record, which is the highest that it takes: whether a letter is too large is the broker's
+/// to say.
+const RECORD_BYTES_MAX: &str = "1000000000";
 
 /// The first record that was refused: its topic, and why.
 #[derive(Clone, Default)]
@@ -49,6 +51,9 @@ pub(super) struct Dealer {
     refused: Refused,
     /// Partitions of the topics that letters went back to.
     counts: BTreeMap<String, i32>,
+    settings: BTreeMap<String, BTreeMap<String, String>>,
+    bootstrap: String,
+    properties: BTreeMap<String, String>,
 }
 
 impl Dealer {
@@ -65,7 +70,17 @@ impl Dealer {
         }
         client.set("bootstrap.servers", bootstrap);
         make_marks(&client, bootstrap, properties, letters)?;
-        client.set("transactional.id", MARKS).set("message.max.bytes", RECORD_BYTES_MAX);
+        // Each letter is a batch of its own, well compressed: what a topic took before, it takes again.
+        for (key, value) in [
+            ("message.max.bytes", RECORD_BYTES_MAX),
+            ("batch.num.messages", "1"),
+            ("compression.codec", "zstd"),
+        ] {
+            if !properties.contains_key(key) {
+                client.set(key, value);
+            }
+        }
+        client.set("transactional.id", MARKS);
         let refused = Refused::default();
         let producer: BaseProducer<Refused> =
             client.create_with_context(refused.clone()).map_err(|error| {
@@ -73,11 +88,18 @@ impl Dealer {
                     .caused_by(error)
             })?;
         producer.init_transactions(STEP_WAIT).map_err(|error| failed(&error, MARKS))?;
-        Ok(Self { producer, refused, counts: BTreeMap::new() })
+        Ok(Self {
+            producer,
+            refused,
+            counts: BTreeMap::new(),
+            settings: BTreeMap::new(),
+            bootstrap: bootstrap.to_owned(),
+            properties: properties.clone(),
+        })
     }
 
-    /// Puts letters back to the topics that they came from, with their own key, value, headers and timestamp, and keeps
-    /// what was dealt with; all or nothing.
+    /// Puts letters back to the topics that they came from, with their own key, value and headers, and keeps what was
+    /// dealt with; all or nothing.
     pub(super) fn replay(
         &mut self,
         topic: &str,
@@ -98,27 +120,67 @@ impl Dealer {
 
     fn send(&mut self, topic: &str, letters: &[Letter], dealt: &BTreeMap<i32, Dealt>) -> Result<(), Fault> {
         for letter in letters {
-            let home = letter.home()?;
-            let count = self.count(home.as_str())?;
-            let own = letter.headers.iter().filter(|(name, _)| !dead_letter::is_ours(name));
-            let headers = own.fold(OwnedHeaders::new(), |headers, (name, value)| {
-                headers.insert(Header { key: name, value: value.as_ref() })
-            });
-            let mut record =
-                BaseRecord::<[u8], [u8]>::to(home.as_str()).timestamp(letter.timestamp_ms).headers(headers);
-            if let Some(key) = &letter.key {
-                record = record.key(key).partition(partition::of_key(key, count));
-            }
-            if let Some(value) = &letter.value {
-                record = record.payload(value);
-            }
-            self.enqueue(record)?;
+            self.put_back(letter)?;
         }
         for (partition, dealt) in dealt {
             let (key, text) = (marks::key(topic, *partition), dealt.text());
             self.enqueue(BaseRecord::to(MARKS).key(key.as_bytes()).payload(text.as_bytes()).partition(0))?;
         }
         Ok(())
+    }
+
+    /// Puts one letter back, in parts of the same size if it was written in parts. It has its own timestamp where the
+    /// topic takes and keeps that; otherwise the present, and its own in a header. A letter that goes back to a retry
+    /// topic keeps the headers that say where and when it was written first.
+    fn put_back(&mut self, letter: &Letter) -> Result<(), Fault> {
+        let home = letter.home()?;
+        let count = self.count(home.as_str())?;
+        let is_first = letter.header(dead_letter::ORIGIN).is_empty()
+            || letter.header(dead_letter::ORIGIN) == letter.header(dead_letter::PLACE);
+        let (written_ms, now_ms) = (letter.written_ms(), now_ms());
+        let is_kept = is_first && stamp::is_kept(self.settings(home.as_str()), written_ms, now_ms);
+        let timestamp_ms = if is_kept { written_ms } else { now_ms };
+        let stays = |name: &str| match name {
+            dead_letter::ORIGIN => !is_first,
+            dead_letter::TIMESTAMP => !is_kept,
+            name => !dead_letter::is_ours(name),
+        };
+        let own = letter.headers.iter().filter(|(name, _)| stays(name));
+        let headers = own.fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: name, value: value.as_ref() })
+        });
+        let record = |headers| {
+            let mut record =
+                BaseRecord::<[u8], [u8]>::to(home.as_str()).timestamp(timestamp_ms).headers(headers);
+            if let Some(key) = &letter.key {
+                record = record.key(key).partition(partition::of_key(key, count));
+            } else if letter.part_bytes > 0 {
+                // All parts go to one partition.
+                record = record.partition(partition::of_key(&[], count));
+            }
+            record
+        };
+        match &letter.value {
+            Some(value) if letter.part_bytes > 0 => {
+                for (part, bytes) in parts::cut(value, letter.part_bytes) {
+                    let text = part.header();
+                    let header = Header { key: parts::HEADER, value: Some(&text) };
+                    self.enqueue(record(headers.clone().insert(header)).payload(bytes))?;
+                }
+                Ok(())
+            }
+            Some(value) => self.enqueue(record(headers).payload(value)),
+            None => self.enqueue(record(headers)),
+        }
+    }
+
+    /// The settings of a topic; looked up once. Empty when the brokers do not tell them.
+    fn settings(&mut self, topic: &str) -> &BTreeMap<String, String> {
+        let (bootstrap, properties) = (&self.bootstrap, &self.properties);
+        self.settings.entry(topic.to_owned()).or_insert_with(|| {
+            let all = terms::settings(bootstrap, properties, &[topic.to_owned()]);
+            all.into_iter().next().flatten().unwrap_or_default()
+        })
     }
 
     fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), Fault> {

@@ -5,6 +5,7 @@ use super::messages::{Message, QueueError};
 use super::payload::{Lender, to_records};
 use crate::reader::EVENTS_MAX;
 use crate::reasons::Reasons;
+use crate::source::whole::Wholes;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka_sys as sys;
@@ -40,6 +41,16 @@ pub(crate) struct PartitionQueue {
 // SAFETY: librdkafka's queues may be used from any thread; the bell is made of atomics.
 unsafe impl Send for PartitionQueue {}
 
+/// Where what a queue has goes.
+pub(crate) struct Into<'a> {
+    pub(crate) place: &'a Place,
+    pub(crate) lender: &'a Lender,
+    /// The values of the partition that came in parts.
+    pub(crate) wholes: &'a mut Wholes,
+    pub(crate) records: &'a mut Vec<Record>,
+    pub(crate) errors: &'a mut Vec<QueueError>,
+}
+
 pub(super) unsafe extern "C" fn ring(_: *mut sys::rd_kafka_t, bell: *mut c_void) {
     // SAFETY: `bell` is the queue's own, which lives until the callback is taken off under the queue's lock.
     let bell = unsafe { &*bell.cast::<Bell>() };
@@ -73,15 +84,7 @@ impl PartitionQueue {
     }
 
     /// Moves what is there to the end of `records`, `count_max` at most. Errors that stand in line are told apart.
-    pub(crate) fn read(
-        &self,
-        place: &Place,
-        count_max: usize,
-        lender: &Lender,
-        budget: &Budget,
-        records: &mut Vec<Record>,
-        errors: &mut Vec<QueueError>,
-    ) -> Met {
+    pub(crate) fn read(&self, count_max: usize, budget: &Budget, into: Into<'_>) -> Met {
         // Before the read: what comes after it rings again, because the queue was empty then.
         self.bell.is_ready.store(false, Ordering::Release);
         let wanted = count_max.min(limits::FETCH_RECORDS_MAX);
@@ -98,7 +101,7 @@ impl PartitionQueue {
         if messages.len() == wanted || met.seek.is_some() {
             self.bell.is_ready.store(true, Ordering::Release);
         }
-        to_records(messages, place, lender, budget, records, errors);
+        to_records(messages, into.place, into.lender, budget, into.wholes, into.records, into.errors);
         met
     }
 
@@ -130,6 +133,13 @@ impl PartitionQueue {
         unsafe {
             NonNull::new(sys::rd_kafka_consume_queue(self.queue, 0)).map(|message| Message::new(message))
         }
+    }
+}
+
+impl Met {
+    /// Whether nothing more is to be read now.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.end.is_some() || self.seek.is_some()
     }
 }
 

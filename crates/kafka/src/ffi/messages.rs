@@ -88,6 +88,22 @@ impl Message {
         self.get().key_len + self.get().len
     }
 
+    /// The value of its last header of this name.
+    ///
+    /// SAFETY (caller): as [`Message::headers`].
+    pub(super) unsafe fn header(&self, name: &CStr) -> Option<&[u8]> {
+        let (mut list, mut value, mut len) = (ptr::null_mut(), ptr::null::<c_void>(), 0);
+        // SAFETY: the list is the message's, and lives as long as it does; the value has the length that is told.
+        unsafe {
+            let code = sys::rd_kafka_message_headers(self.0.as_ptr(), &raw mut list);
+            if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return None;
+            }
+            let code = sys::rd_kafka_header_get_last(list, name.as_ptr(), &raw mut value, &raw mut len);
+            (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| bytes_of(value, len)).flatten()
+        }
+    }
+
     /// A copy of its headers.
     ///
     /// SAFETY (caller): called by one thread at a time. librdkafka reads the headers at the first call and keeps the list

@@ -5,9 +5,14 @@
 //! for as long as one of its records lives. So few are out at a time, and only while handlers end at once, which need no
 //! more. When they do not, what follows is copied, some records together, so that one that is stuck keeps an arena and not
 //! a response.
+//!
+//! Values in parts are put together, and are one record each.
 
 use super::messages::{Message, QueueError};
+use crate::parts::{self, Part};
 use crate::reasons::is_damage;
+use crate::source::whole::{Met, Wholes};
+use bytes::Bytes;
 use rdkafka_sys as sys;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -203,12 +208,41 @@ impl Payload for Copies {
     }
 }
 
-/// Appends what is a record to `records`, and what is an error to `errors`.
+/// A value that came in parts.
+struct Whole {
+    key: Option<Bytes>,
+    value: Bytes,
+    headers: Box<[Header]>,
+    _taken: Taken,
+}
+
+impl Payload for Whole {
+    fn key(&self, _: usize) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    fn value(&self, _: usize) -> Option<&[u8]> {
+        Some(&self.value)
+    }
+
+    fn headers(&self, _: usize) -> &[Header] {
+        &self.headers
+    }
+}
+
+/// Which part of a value a message is; `None` for a record that was not cut.
+fn part_of(message: &Message) -> Option<Part> {
+    // SAFETY: called before a message is handed on; nobody else has it.
+    Part::parse(unsafe { message.header(parts::HEADER_C) }?)
+}
+
+/// Appends what is a record to `records`, and what is an error to `errors`. What is a part of a value goes to `wholes`.
 pub(super) fn to_records(
     mut messages: Vec<Message>,
     place: &Place,
     lender: &Lender,
     budget: &Budget,
+    wholes: &mut Wholes,
     records: &mut Vec<Record>,
     errors: &mut Vec<QueueError>,
 ) {
@@ -224,8 +258,65 @@ pub(super) fn to_records(
         errors.extend(error.filter(|error| error.code != Code::RD_KAFKA_RESP_ERR__PARTITION_EOF));
         is_record
     });
-    if messages.is_empty() {
-        return;
+    if messages.iter().all(|message| part_of(message).is_none()) {
+        return plain(messages, place, lender, budget, wholes, records);
+    }
+    let mut before = Vec::new();
+    for message in messages {
+        let Some(part) = part_of(&message) else {
+            before.push(message);
+            continue;
+        };
+        plain(std::mem::take(&mut before), place, lender, budget, wholes, records);
+        let offset = message.offset();
+        let (key, bytes) = (message.key().unwrap_or_default(), message.value().unwrap_or_default());
+        match wholes.add(offset, key, part, bytes, budget) {
+            Met::Part => {}
+            Met::Orphan => {
+                tracing::debug!(%place, offset, "a part of a value without its beginning is passed over");
+            }
+            Met::Whole(value) => records.push(whole(&message, place, value, budget)),
+            Met::Damaged => errors.push(QueueError {
+                code: Code::RD_KAFKA_RESP_ERR__BAD_MSG,
+                text: format!(
+                    "the parts of the value that ends at offset {offset} do not match its checksum"
+                ),
+            }),
+        }
+    }
+    plain(before, place, lender, budget, wholes, records);
+}
+
+/// The record of a value that is whole with this message.
+fn whole(message: &Message, place: &Place, value: Bytes, budget: &Budget) -> Record {
+    let key = message.key().map(Bytes::copy_from_slice);
+    // SAFETY: nobody else has the message.
+    let headers = unsafe { message.headers() }.into_vec();
+    let headers: Box<[Header]> =
+        headers.into_iter().filter(|header| &*header.name != parts::HEADER).collect();
+    let _taken = budget.take_at_once(value.len());
+    Record {
+        topic: place.topic,
+        partition: place.partition,
+        attempt: 1,
+        offset: message.offset(),
+        timestamp_ms: message.timestamp_ms(),
+        body: Body::new(Arc::new(Whole { key, value, headers, _taken }), 0),
+    }
+}
+
+/// Appends messages that are whole records.
+fn plain(
+    messages: Vec<Message>,
+    place: &Place,
+    lender: &Lender,
+    budget: &Budget,
+    wholes: &mut Wholes,
+    records: &mut Vec<Record>,
+) {
+    let Some(last) = messages.last() else { return };
+    if !wholes.is_empty() {
+        wholes.passed(messages.len(), last.offset());
     }
     if let Some(lent) = lender.lend() {
         let bytes = messages.iter().map(Message::byte_count).sum();

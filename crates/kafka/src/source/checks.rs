@@ -4,7 +4,7 @@ use super::committed::{Answer, GroupCommits};
 use super::{Context, KafkaSource, SourceConfig, is_denied};
 use crate::reader::metadata;
 use crate::reasons::Hears;
-use crate::topics::Topics;
+use crate::topics::{Topics, terms};
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -135,6 +135,17 @@ pub(super) fn membership(config: &SourceConfig) -> Membership {
 }
 
 impl KafkaSource {
+    /// The topic that takes the largest records. Without the right to look it is unknown.
+    pub(super) fn largest(&self) -> Option<(String, u64)> {
+        let SourceConfig { bootstrap, properties, topics, .. } = &self.config;
+        let all = terms::settings(bootstrap, properties, topics);
+        let sizes = topics
+            .iter()
+            .zip(all)
+            .filter_map(|(topic, settings)| Some((topic.clone(), terms::record_bytes_max(&settings?)?)));
+        sizes.max_by_key(|(_, bytes)| *bytes)
+    }
+
     /// The topic that keeps its records for the shortest time. Without the right to look it is unknown, as for ever.
     pub(super) fn shortest_retention(&self) -> Option<Retention> {
         let config = &self.config;

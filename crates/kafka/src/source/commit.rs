@@ -1,14 +1,17 @@
 //! Commits: how they are said to librdkafka, what their answers mean, and the last one of a partition, which is waited
 //! for.
 
-use super::{Context, trouble};
+use super::maps::{self, Maps};
+use super::{Context, Own, trouble};
 use crate::ffi::consumer::{CommitAnswer, CommitQueue};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
+use weir_runtime::record::Place;
 use weir_runtime::source::{Commit, Event};
 use weir_runtime::wake::Wake;
 
@@ -21,6 +24,15 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// The longest of them.
 const AGAIN_MAX: Duration = Duration::from_millis(160);
+
+/// Commits that are not past the first part of a value that is not done.
+pub(super) fn held(commits: &[Commit], own: &mut HashMap<Place, Own>) -> Vec<Commit> {
+    let hold = |commit: &Commit| match own.get_mut(&commit.place).map(|own| &mut own.wholes) {
+        Some(wholes) if !wholes.is_empty() => wholes.hold(commit.clone()),
+        _ => commit.clone(),
+    };
+    commits.iter().map(hold).collect()
+}
 
 /// Commits as librdkafka takes them.
 pub(super) fn list(commits: &[Commit]) -> TopicPartitionList {
@@ -40,7 +52,8 @@ pub(super) fn list(commits: &[Commit]) -> TopicPartitionList {
 /// new generation, REBALANCE_IN_PROGRESS until the leader has dealt the partitions.
 pub(super) fn and_wait(
     consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
+    mut commits: Vec<Commit>,
+    (maps, own): (&mut Maps, &HashMap<Place, Own>),
     wake: &Wake,
     wait_max: Duration,
 ) -> Result<(), Fault> {
@@ -55,12 +68,16 @@ pub(super) fn and_wait(
             return Err(refused(Code::RD_KAFKA_RESP_ERR__ASSIGNMENT_LOST));
         }
         let left = wait_max.saturating_sub(began.elapsed());
-        let code = match queue.commit(list, 0) {
+        commits.iter_mut().for_each(|commit| maps.fit(commit));
+        let code = match queue.commit(&maps.list(&commits, own), 0) {
             Ok(()) => queue.answer(left).map_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, |answer| worst(&answer)),
             Err(code) => code,
         };
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
+        }
+        if maps::is_too_long(code) && maps.refused(&commits) {
+            continue;
         }
         if !is_of_a_rebalance(code) || began.elapsed() + again > wait_max.min(REBALANCE_WAIT) {
             return Err(refused(code));

@@ -1,7 +1,7 @@
 //! Settings of the source, and what they make of librdkafka's.
 
 use super::checks::wrong;
-use crate::reader::log_level;
+use crate::reader::{RESPONSE_BYTES_MAX, log_level};
 use rdkafka::config::ClientConfig;
 use std::collections::BTreeMap;
 use weir_model::Fault;
@@ -124,6 +124,9 @@ impl SourceConfig {
         client.set("check.crcs", "true");
         // Health knows from them what keeps records back.
         client.set("statistics.interval.ms", "1000");
+        // A bound of what a broker may answer, and no memory by itself: its default of 100 MB would end the connection
+        // again and again when one record is larger.
+        client.set("receive.message.max.bytes", RESPONSE_BYTES_MAX);
         if self.protocol != Protocol::Consumer {
             // A member learns of a rebalance by its heartbeat; until then what moves stands still. KIP-848 has the
             // broker say how often.

@@ -3,9 +3,10 @@
 
 use super::committed::Answer;
 use super::positions::{Found, Recreated};
+use super::whole::Wholes;
 use super::{
-    ASK_AGAIN, ASK_WAIT, Context, KafkaSource, Own, Protocol, Unread, assign, commit, denied, is_denied,
-    list_of, queue_trouble, trouble, unassign,
+    ASK_AGAIN, ASK_WAIT, Context, KafkaSource, Own, Protocol, Unread, assign, denied, is_denied, list_of,
+    queue_trouble, trouble, unassign,
 };
 use crate::ffi::consumer::{CommitAnswer, PartitionQueue};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -61,7 +62,7 @@ impl KafkaSource {
         if found.len() < asked.len() {
             self.unread.due = Some(Instant::now() + ASK_AGAIN);
         }
-        let is_noting = self.is_noting;
+        let is_noting = self.maps.is_noting;
         let to_commit = |one: &Found| one.is_new || one.is_unnoted && is_noting;
         let (mut committing, mut ready): (Vec<Found>, Vec<Found>) = found.into_iter().partition(to_commit);
         if self.config.protocol == Protocol::Eager && !committing.is_empty() {
@@ -72,7 +73,7 @@ impl KafkaSource {
         if committing.is_empty() {
             return;
         }
-        let list = self.list_with_notes(committing.iter().map(|one| {
+        let list = self.maps.list_with_notes(committing.iter().map(|one| {
             let commit = Commit { place: one.place.clone(), offset: one.offset, metadata: one.map.clone() };
             (commit, one.note)
         }));
@@ -101,7 +102,7 @@ impl KafkaSource {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => true,
                 // A broker that takes less than a note. It is noted in memory alone, and the position is committed without.
                 Code::RD_KAFKA_RESP_ERR_OFFSET_METADATA_TOO_LARGE => {
-                    self.is_noting = false;
+                    self.maps.is_noting = false;
                     false
                 }
                 code => {
@@ -135,7 +136,7 @@ impl KafkaSource {
         let mut fresh = Vec::new();
         for one in found {
             let Found { place, offset, from, map: metadata, note, .. } = one;
-            if self.split(&place, note, from) {
+            if self.split(&place, note, from, Wholes::default()) {
                 self.unread.forget(std::slice::from_ref(&place));
                 fresh.push(place.clone());
                 assigned.push(Assigned { place, committed: Some(offset), metadata });
@@ -151,13 +152,13 @@ impl KafkaSource {
     }
 
     /// Splits a partition's queue off the consumer's. Whether there is such a partition.
-    fn split(&mut self, place: &Place, note: Option<super::Note>, from: Offset) -> bool {
+    fn split(&mut self, place: &Place, note: Option<super::Note>, from: Offset, wholes: Wholes) -> bool {
         let Some(consumer) = self.consumer.as_ref() else { return false };
         // The one before first: both would be one queue of librdkafka, with one callback.
         self.own.remove(place);
         let queue = PartitionQueue::split(consumer.client().native_ptr(), place, &self.wake);
         let since = self.commit_number;
-        let own = |queue| Own { queue, since, note, from, is_damaged: false };
+        let own = |queue| Own { queue, since, note, from, is_damaged: false, wholes };
         queue.is_some_and(|queue| self.own.insert(place.clone(), own(queue)).is_none())
     }
 
@@ -184,12 +185,13 @@ impl KafkaSource {
         let positions = consumer.position()?;
         let others: Vec<Place> = self.own.keys().filter(|place| !fresh.contains(place)).cloned().collect();
         for place in others {
-            let Some(own) = self.own.get(&place) else { continue };
+            let Some(own) = self.own.get_mut(&place) else { continue };
             let at = positions.find_partition(&place.topic, place.partition).map(|one| one.offset());
             let at = at.filter(|at| matches!(at, Offset::Offset(_))).unwrap_or(own.from);
-            let note = own.note;
+            // Parts that were read stay: the rest of their value comes behind that offset.
+            let (note, wholes) = (own.note, std::mem::take(&mut own.wholes));
             list.add_partition_offset(&place.topic, place.partition, at)?;
-            self.split(&place, note, at);
+            self.split(&place, note, at, wholes);
         }
         Ok(())
     }
@@ -228,7 +230,7 @@ impl KafkaSource {
             unassign(consumer, &list_of(places))?;
         }
         for one in found {
-            self.split(&one.place, Some(one.note), Offset::Beginning);
+            self.split(&one.place, Some(one.note), Offset::Beginning, Wholes::default());
         }
         self.begin_fetching(places)
     }
@@ -244,24 +246,5 @@ impl KafkaSource {
         if let Err(error) = sought {
             tracing::debug!(%place, offset, %error, "a partition was not put back");
         }
-    }
-
-    /// Commits with the notes of their topics.
-    pub(super) fn noted_list(&self, commits: &[Commit]) -> TopicPartitionList {
-        let note = |commit: &Commit| self.own.get(&commit.place).and_then(|own| own.note);
-        self.list_with_notes(commits.iter().map(|commit| (commit.clone(), note(commit))))
-    }
-
-    fn list_with_notes(
-        &self,
-        commits: impl Iterator<Item = (Commit, Option<super::Note>)>,
-    ) -> TopicPartitionList {
-        let noted = commits.map(|(mut commit, note)| {
-            if let Some(note) = note.filter(|_| self.is_noting) {
-                commit.metadata.push_str(&note.text());
-            }
-            commit
-        });
-        commit::list(&noted.collect::<Vec<_>>())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use weir_kafka::embedded::EmbeddedLog;
 use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_kafka::reader::{LogRecord, Reader, Start};
-use weir_model::{FaultKind, TopicName};
+use weir_model::{FaultKind, TopicName, limits};
 use weir_runtime::log::{LogWriter, RecordBatch};
 
 fn start(log: &EmbeddedLog, change: impl FnOnce(&mut ProducerConfig)) -> (Producer, TopicName) {
@@ -60,7 +60,9 @@ async fn records_keep_their_order_per_key_with_and_without_headers() {
 async fn a_value_of_40_mib_comes_back_whole() {
     let log = EmbeddedLog::start(1).unwrap();
     // The mock keeps 5 MiB a partition, so the value is squeezed: it is 40 MiB and compresses well.
-    let (producer, topic) = start(&log, |config| config.compression = "zstd".to_owned());
+    let (producer, topic) = start(&log, |config| {
+        (config.compression, config.part_bytes_max) = ("zstd".to_owned(), Some(limits::PART_BYTES_DEFAULT));
+    });
     let value: Vec<u8> = (0..40u32 << 20).map(|place| (place >> 16) as u8).collect();
     let mut batch = RecordBatch { topics: vec![topic], ..RecordBatch::default() };
     push(&mut batch, b"before", b"1", "1");

@@ -8,7 +8,7 @@ use weir_kafka::parts::HEADER as PART_HEADER;
 use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_kafka::reader::{Reader, Start};
 use weir_kafka::topics::{NewSettings, Topics};
-use weir_model::{Fault, FaultKind, TopicName};
+use weir_model::{Fault, FaultKind, TopicName, limits};
 use weir_runtime::log::{LogWriter as _, RecordBatch};
 use weir_testkit::engine::kafka::Kafka;
 use weir_testkit::engine::kafka_secured::{KafkaSecured, PASSWORD, USER};
@@ -135,7 +135,9 @@ async fn a_value_of_40_mib_passes_a_broker_with_default_limits(bootstrap: &str) 
         .collect();
     let records: [(&[u8], &[u8], &str); 3] =
         [(b"k", b"before", "1"), (b"k", &large, "2"), (b"k", b"after", "")];
-    write(ProducerConfig::new(bootstrap), batch("large", &records)).await.unwrap();
+    let config =
+        ProducerConfig { part_bytes_max: Some(limits::PART_BYTES_DEFAULT), ..ProducerConfig::new(bootstrap) };
+    write(config, batch("large", &records)).await.unwrap();
     // The Java client sees the parts: each below the broker's limit, numbered, with the record's own headers.
     let java = kafka_tool::read(bootstrap, "large");
     let parts: Vec<&JavaRecord> =

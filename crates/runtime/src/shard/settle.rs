@@ -2,6 +2,7 @@
 
 use super::{Head, Shard};
 use crate::assignment::Trouble;
+use crate::dead_letter::{self, Told};
 use crate::deadline;
 use crate::mailbox::Work;
 #[cfg(test)]
@@ -154,7 +155,7 @@ where
         let is_parked = !to_dead_letters && self.terms.retry.exhausted != Exhausted::Stop;
         self.note(assignment, &task, now, &reason, is_parked);
         if to_dead_letters {
-            task.set_errand(Errand::Bury(reason));
+            task.set_errand(Errand::Bury(reason, Told::All));
             // At once, by the timer: the lane's head is written like any other attempt.
             return self.wait(task, now);
         }
@@ -184,10 +185,48 @@ where
             "its dead letter"
         };
         let reason = format!("{what} is not written: {}", fault.chain());
+        if fault.kind() == FaultKind::Rejected {
+            return self.refused(assignment, task, now, reason);
+        }
         tracing::warn!(error = %fault.chain(), "{what} is not written yet; the record stays pending");
         self.note(assignment, &task, now, &reason, false);
         let wait = RetryPolicy::default().wait(task.errand_failed(), &mut self.chance);
         self.wait(task, deadline::after(now, wait))
+    }
+
+    /// The log can never take what was to be written. A dead letter is tried with fewer headers of ours, and then its
+    /// record is parked; what the retry topic does not take is tried again in place.
+    fn refused(&mut self, assignment: u64, mut task: Task, now: Instant, reason: String) -> Head {
+        match task.take_errand() {
+            Some(Errand::Bury(cause, told)) if told.shorter().is_some() => {
+                let told = told.shorter().unwrap_or(Told::Nothing);
+                let place = dead_letter::place(&task.work.record);
+                tracing::warn!(%place, %cause, reason, "a dead letter is written again with fewer headers");
+                task.set_errand(Errand::Bury(cause, told));
+                self.note(assignment, &task, now, &reason, false);
+                self.wait(task, now)
+            }
+            Some(Errand::Requeue(_)) => {
+                let attempt = task.work.record.attempt;
+                tracing::warn!(
+                    reason,
+                    "the retry topic does not take the record: it is tried again in place"
+                );
+                self.note(assignment, &task, now, &reason, false);
+                task.work.record.attempt = attempt.saturating_add(1);
+                self.counts.retried += 1;
+                let wait = self.terms.retry.wait(attempt, &mut self.chance).max(WAIT_MIN);
+                self.wait(task, deadline::after(now, wait))
+            }
+            Some(Errand::Bury(..)) | None => {
+                let place = dead_letter::place(&task.work.record);
+                tracing::error!(%place, reason, "a record is parked: its key and its commit wait for a restart");
+                self.note(assignment, &task, now, &reason, true);
+                task.work.record.body.held();
+                self.counts.parked += 1;
+                Head::Parked(Box::new(task))
+            }
+        }
     }
 
     fn note(&self, assignment: u64, task: &Task, now: Instant, reason: &str, is_parked: bool) {

@@ -123,7 +123,10 @@ async fn what_fails_comes_again_through_the_topic_and_frees_its_offset_and_its_k
     assert_eq!(metadata(first).retry_count, 1);
     // Without metadata of its own a task has the time of its record, as in Decaton's `DefaultTaskExtractor`.
     assert_eq!(metadata(second).timestamp_ms, 1234);
-    assert_eq!((metadata(second).retry_count, second.headers().len()), (2, 2));
+    assert_eq!((metadata(second).retry_count, second.headers().len()), (2, 4));
+    let origin = first.header(dead_letter::ORIGIN).unwrap();
+    assert!(origin.starts_with(b"t/0/") && second.header(dead_letter::ORIGIN) == Some(origin));
+    assert_eq!(second.header(dead_letter::TIMESTAMP), Some(&b"1234"[..]));
     assert_eq!(first.header(SINCE), second.header(SINCE));
     // The clock of the test is two clocks, read one after the other.
     let apart = metadata(second).scheduled_ms - metadata(first).scheduled_ms;
@@ -252,7 +255,12 @@ async fn a_task_that_decaton_queued_goes_on_where_decaton_left_it_and_back() {
     assert_eq!(seen.lock().unwrap()[0].2, 8, "the attempt after seven retries");
     let ours = &log.records("t-retry")[1];
     let names: Vec<&str> = ours.headers().iter().map(|header| &*header.name).collect();
-    assert_eq!(names, ["trace", SINCE, HEADER], "their old header is gone, ours is the last");
+    let (origin, timestamp) = (dead_letter::ORIGIN, dead_letter::TIMESTAMP);
+    assert_eq!(
+        names,
+        ["trace", SINCE, origin, timestamp, HEADER],
+        "their old header is gone, ours is the last"
+    );
     let scheduled_ms = metadata(ours).scheduled_ms;
     assert_eq!(metadata(ours), TaskMetadata { retry_count: 8, scheduled_ms, ..theirs });
     assert!((now_ms()..now_ms() + 11_000).contains(&scheduled_ms), "ten seconds from now");

@@ -16,7 +16,8 @@ use weir_runtime::budget::Budget;
 
 /// The producer's settings.
 pub(crate) fn producer_config(bootstrap: &str, variant: Variant) -> ProducerConfig {
-    let defaults = ProducerConfig::new(bootstrap);
+    let defaults =
+        ProducerConfig { part_bytes_max: Some(limits::PART_BYTES_DEFAULT), ..ProducerConfig::new(bootstrap) };
     match variant {
         Variant::Default => defaults,
         Variant::Plain | Variant::Bare => ProducerConfig { compression: "none".to_owned(), ..defaults },

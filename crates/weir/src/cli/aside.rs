@@ -6,7 +6,7 @@ use crate::exit::Exit;
 use std::path::Path;
 use weir_kafka::aside::{Aside, Letter};
 use weir_model::{Fault, FaultKind};
-use weir_runtime::dead_letter::{ATTEMPTS, CAUSE, GROUP, PLACE};
+use weir_runtime::dead_letter::{ATTEMPTS, CAUSE, GROUP, ORIGIN, PLACE};
 
 /// Letters that are put back at a time.
 const REPLAY_COUNT: usize = 500;
@@ -145,6 +145,6 @@ fn json(letter: &Letter, bytes_max: usize) -> serde_json::Value {
     serde_json::json!({
         "letter": format!("{}/{}", letter.partition, letter.offset), "from": letter.header(PLACE),
         "cause": letter.header(CAUSE), "attempts": letter.header(ATTEMPTS), "group": letter.header(GROUP),
-        "timestamp_ms": letter.timestamp_ms, "key": text(&letter.key), "value": text(&letter.value), "headers": headers,
+        "origin": letter.header(ORIGIN), "timestamp_ms": letter.written_ms(), "key": text(&letter.key), "value": text(&letter.value), "headers": headers,
     })
 }

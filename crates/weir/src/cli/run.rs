@@ -50,7 +50,7 @@ pub(super) fn producer_config(config: &Config) -> Result<ProducerConfig, Fault> 
         compression: config.log.compression.name().to_owned(),
         linger_ms: config.log.linger.as_ms(),
         message_timeout_ms: config.log.message_timeout.as_ms(),
-        part_bytes_max: config.log.part_size.as_usize(),
+        part_bytes_max: Some(config.log.part_size.as_usize()),
         properties: config.log.read_properties()?,
         ..ProducerConfig::new(&config.log.bootstrap.join(","))
     })

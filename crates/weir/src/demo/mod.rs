@@ -223,8 +223,11 @@ async fn capture(
     let listener = TcpListener::bind("127.0.0.1:0").await.map_err(unusable)?;
     // The embedded log goes first at the end: that is no news.
     let quiet = [("log.connection.close".to_owned(), "false".to_owned())].into();
-    let producer =
-        Producer::start(ProducerConfig { properties: quiet, ..ProducerConfig::new(&log.bootstrap()) })?;
+    let producer = Producer::start(ProducerConfig {
+        part_bytes_max: Some(limits::PART_BYTES_DEFAULT),
+        properties: quiet,
+        ..ProducerConfig::new(&log.bootstrap())
+    })?;
     weir_kafka::meter::register(producer.stats(), &mut registry);
     let running =
         start_server(parts, listener, Arc::new(producer), budget.clone(), meter.clone(), Vec::new())

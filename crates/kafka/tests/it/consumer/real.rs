@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use weir_kafka::producer::{Producer, ProducerConfig};
 use weir_kafka::source::{KafkaSource, OutOfRange, Protocol, SourceConfig, StartAt};
@@ -194,7 +195,7 @@ async fn failed_records_come_again_in_place_and_then_go_whole_to_the_dead_letter
     let producer = Producer::start(ProducerConfig::new(&kafka.bootstrap())).unwrap();
     producer.append(poison(&topic)).await.unwrap();
     write(&kafka, "t", numbered(200, 10, 0)).await;
-    // The topic for dead letters is not there yet: the records stay pending, and nothing else waits.
+    create(&kafka, "t-dead", 1).await;
     let letters = DeadLetters::new(Arc::new(producer.clone()), TopicName::new("t-dead").unwrap(), "g");
     let policy = RetryPolicy {
         first: Duration::from_millis(20),
@@ -202,17 +203,22 @@ async fn failed_records_come_again_in_place_and_then_go_whole_to_the_dead_letter
         exhausted: Exhausted::DeadLetter,
         ..RetryPolicy::default()
     };
-    let judge = Judge::default();
+    let (judge, is_gone) = (Judge::default(), Arc::new(AtomicBool::new(false)));
     let running = Consumer::new(KafkaSource::new(SourceConfig::new(&kafka.bootstrap(), "g", &["t"])))
         .retry(policy)
         .dead_letters(letters)
         .start({
-            let judge = judge.clone();
+            let (judge, is_gone) = (judge.clone(), Arc::clone(&is_gone));
             move |record: Record| {
-                let attempt = judge.begin(&record);
+                let (attempt, is_gone) = (judge.begin(&record), Arc::clone(&is_gone));
                 async move {
                     match (record.offset, record.attempt) {
-                        (0..4, _) => return Outcome::failed("it never works"),
+                        (0..4, _) => {
+                            while !is_gone.load(Ordering::Relaxed) {
+                                tokio::time::sleep(Duration::from_millis(5)).await;
+                            }
+                            return Outcome::failed("it never works");
+                        }
                         // One in ten fails twice.
                         (offset, 1 | 2) if offset % 10 == 0 => return Outcome::retry(),
                         _ => attempt.done(),
@@ -224,6 +230,11 @@ async fn failed_records_come_again_in_place_and_then_go_whole_to_the_dead_letter
         .await
         .unwrap();
     until("the others are done", || judge.done_count() == 200).await;
+    // The topic for dead letters is deleted under way: the records stay pending, and nothing else waits.
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.bootstrap()).create().unwrap();
+    admin.delete_topics(&["t-dead"], &AdminOptions::new()).await.unwrap();
+    is_gone.store(true, Ordering::Relaxed);
     until("a dead letter was refused", || running.counts().dead_letters_failed > 0).await;
     until("the commit waits for the first", || {
         committed(&kafka, "g", "t", 0).is_some_and(|(offset, beyond)| offset == 0 && is_one(&beyond, 4..204))
@@ -261,7 +272,9 @@ async fn failed_records_come_again_in_place_and_then_go_whole_to_the_dead_letter
         assert_eq!(letter.header(dead_letter::ATTEMPTS), Some(&b"3"[..]));
         assert_eq!(letter.header(dead_letter::CAUSE), Some(&b"it never works"[..]));
         assert_eq!((letter.header("trace"), letter.header("null")), (Some(&b"trace"[..]), None));
-        assert_eq!(letter.headers().len(), 6);
+        assert_eq!(letter.header(dead_letter::ORIGIN), place(letter).as_deref());
+        assert_eq!(letter.header(dead_letter::TIMESTAMP), Some(&b"1700000000000"[..]));
+        assert_eq!(letter.headers().len(), 8);
     }
 }
 

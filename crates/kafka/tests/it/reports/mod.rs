@@ -1,4 +1,5 @@
 //! What users of Kafka consumers report in public, tried here: one file a subject.
 
+mod letters;
 mod positions;
 mod stalls;
