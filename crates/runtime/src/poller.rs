@@ -17,7 +17,7 @@ use crate::mutant::{self, Mutant};
 use crate::offset_map;
 use crate::partition::Partition;
 use crate::record::{Place, Record};
-use crate::source::{Assigned, Commit, Event, LogSource};
+use crate::source::{Assigned, Commit, Event, LogSource, PartlyRefused};
 use crate::stats::{Counts, Stats};
 use crate::stopwatch::{Figures, Moment, Stage};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -485,7 +485,7 @@ impl Poller {
     /// The last commit of partitions that go away. A second try, because the first, or its answer, may get lost with a
     /// broker; after that the next owner repeats what was not committed.
     fn commit_last(&mut self, leaving: &[Partition]) {
-        let commits: Vec<Commit> = leaving
+        let mut commits: Vec<Commit> = leaving
             .iter()
             .filter_map(|partition| partition.commit(self.settings.metadata_bytes_max))
             .collect();
@@ -502,6 +502,10 @@ impl Poller {
         match answer {
             Ok(()) => self.counts.commits += commits.len() as u64,
             Err(fault) => {
+                let partly = fault.cause().and_then(|cause| cause.downcast_ref::<PartlyRefused>());
+                let all = commits.len();
+                commits.retain(|commit| partly.is_none_or(|partly| partly.places.contains(&commit.place)));
+                self.counts.commits += (all - commits.len()) as u64;
                 self.counts.commits_failed += commits.len() as u64;
                 let commits_text = named(commits.iter().map(|commit| (&commit.place, commit.offset)));
                 tracing::warn!(error = %fault.chain(), commits = commits_text, "the last commit failed: the next owner repeats some records");

@@ -5,6 +5,7 @@
 use crate::budget::Budget;
 use crate::record::{Place, Record};
 use crate::wake::Wake;
+use std::fmt;
 use std::time::Duration;
 use weir_model::Fault;
 
@@ -71,6 +72,23 @@ pub struct Commit {
     /// What else a successor should know.
     pub metadata: String,
 }
+
+/// The cause of a fault of [`LogSource::commit_and_wait`] when the log took the commits of some partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartlyRefused {
+    /// The partitions whose commits it did not take.
+    pub places: Vec<Place>,
+    /// Why not.
+    pub why: String,
+}
+
+impl fmt::Display for PartlyRefused {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for PartlyRefused {}
 
 /// Who a source is in its group.
 #[derive(Clone, Debug, PartialEq, Eq)]

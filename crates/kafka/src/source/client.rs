@@ -208,12 +208,12 @@ impl KafkaSource {
         let spawned = std::thread::Builder::new().name("weir-leave".to_owned()).spawn(leave);
         if let Err(error) = spawned {
             tracing::warn!(%error, "the group is left on the caller's own thread");
-            if let Some(consumer) = take(&handed) {
-                if lent.is_out() {
-                    leave_group(&consumer);
-                    // Nobody is there to wait for it, and what is lent must not lose its client.
-                    std::mem::forget(consumer);
-                }
+            if let Some(consumer) = take(&handed)
+                && lent.is_out()
+            {
+                leave_group(&consumer);
+                // Nobody is there to wait for it, and what is lent must not lose its client.
+                std::mem::forget(consumer);
             }
             return None;
         }

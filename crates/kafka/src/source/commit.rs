@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::record::Place;
-use weir_runtime::source::{Commit, Event};
+use weir_runtime::source::{Commit, Event, PartlyRefused};
 use weir_runtime::wake::Wake;
 
 /// How long a commit comes again that is refused because of a rebalance. Between generations a classic group takes none:
@@ -69,10 +69,11 @@ pub(super) fn and_wait(
         }
         let left = wait_max.saturating_sub(began.elapsed());
         commits.iter_mut().for_each(|commit| maps.fit(commit));
-        let code = match queue.commit(&maps.list(&commits, own), 0) {
-            Ok(()) => queue.answer(left).map_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, |answer| worst(&answer)),
-            Err(code) => code,
+        let answer = match queue.commit(&maps.list(&commits, own), 0) {
+            Ok(()) => queue.answer(left),
+            Err(code) => Some(CommitAnswer { number: 0, code, places: Vec::new() }),
         };
+        let code = answer.as_ref().map_or(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, worst);
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Ok(());
         }
@@ -80,7 +81,7 @@ pub(super) fn and_wait(
             continue;
         }
         if !is_of_a_rebalance(code) || began.elapsed() + again > wait_max.min(REBALANCE_WAIT) {
-            return Err(refused(code));
+            return Err(answer.and_then(|answer| partly(&answer, code)).unwrap_or_else(|| refused(code)));
         }
         tracing::debug!(code = ?code, "a rebalance refuses the last commit; it comes again");
         std::thread::sleep(again);
@@ -90,6 +91,19 @@ pub(super) fn and_wait(
 
 fn refused(code: Code) -> Fault {
     trouble(&KafkaError::ConsumerCommit(code.into()), "commit")
+}
+
+/// The fault of a commit that some partitions took.
+fn partly(answer: &CommitAnswer, code: Code) -> Option<Fault> {
+    let fine = Code::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let refused = answer.places.iter().filter(|(_, code)| *code != fine);
+    let places: Vec<Place> = refused.map(|(place, _)| place.clone()).collect();
+    if places.is_empty() || places.len() == answer.places.len() {
+        return None;
+    }
+    let why = KafkaError::ConsumerCommit(code.into()).to_string();
+    let fault = Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "commit", "");
+    Some(fault.caused_by(PartlyRefused { places, why }))
 }
 
 /// What stands in the way of it, if anything does.

@@ -188,6 +188,7 @@ fn given_up(pending: &Pending, why: &str) {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "one range of offsets is meant")]
 mod tests {
     use super::*;
     use crate::parts::cut;

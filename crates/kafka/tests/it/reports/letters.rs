@@ -64,8 +64,11 @@ mod real {
         bytes
     }
 
-    /// A batch of records: key, value, headers.
-    fn batch(topic: &str, records: &[(Option<&[u8]>, &[u8], &[(&str, &[u8])])]) -> RecordBatch {
+    /// Key, value and headers.
+    type Written<'a> = (Option<&'a [u8]>, &'a [u8], &'a [(&'a str, &'a [u8])]);
+
+    /// A batch of records.
+    fn batch(topic: &str, records: &[Written<'_>]) -> RecordBatch {
         let mut batch =
             RecordBatch { topics: vec![TopicName::new(topic).unwrap()], ..RecordBatch::default() };
         for (key, value, headers) in records {
