@@ -71,8 +71,16 @@ fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (St
 
 /// Waits until the condition holds; says what it waited for otherwise.
 async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_some(what, || condition().then_some(())).await;
+}
+
+/// Waits until `look` returns a value, and returns that one: a second look could see another.
+async fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
-    while !condition() {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
         assert!(started.elapsed() < DEADLINE, "{DEADLINE:?} have passed without: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
