@@ -18,6 +18,7 @@ pub(crate) fn refused(field: &str, why: impl Into<String>) -> Fault {
 /// Numbers and times of a consumer.
 pub(crate) struct Measures<'a> {
     pub(crate) shard_count: usize,
+    pub(crate) concurrency: usize,
     pub(crate) window_records: usize,
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
@@ -27,12 +28,19 @@ pub(crate) struct Measures<'a> {
 impl Measures<'_> {
     /// What is too small or too large to be meant.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        let Self { shard_count, window_records, commit_every, drain_max, retry } = *self;
+        let Self { shard_count, concurrency, window_records, commit_every, drain_max, retry } = *self;
         if shard_count > limits::SHARDS_MAX {
             let most = limits::SHARDS_MAX;
             return Err(refused(
                 "shards",
                 format!("{shard_count} is more than {most}; leave it out for one a core"),
+            ));
+        }
+        if concurrency > limits::WINDOW_RECORDS_MAX {
+            let most = limits::WINDOW_RECORDS_MAX;
+            return Err(refused(
+                "concurrency",
+                format!("{concurrency} is more than {most}; the default is 64"),
             ));
         }
         if window_records > limits::WINDOW_RECORDS_MAX {

@@ -26,6 +26,13 @@ pub trait Handler: Send + Sync + 'static {
     /// Handles one attempt at one record.
     fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send;
 
+    /// Whether it bounds by itself how much of it is under way, so that
+    /// [`Consumer::concurrency`](crate::consumer::Consumer::concurrency) does not count its attempts. A handler that
+    /// wraps another hands this on, as it does [`Handler::run_max`].
+    fn has_own_limit(&self) -> bool {
+        false
+    }
+
     /// How many waiting records of one key [`Handler::handle_run`] is given at once. One, and that is not called.
     fn run_max(&self) -> usize {
         1

@@ -42,6 +42,7 @@ pub mod offset_map;
 pub mod outcome;
 pub mod parallel_consumer;
 mod partition;
+mod permits;
 mod poller;
 pub mod quota;
 pub mod record;

@@ -15,6 +15,7 @@ mod new_life;
 mod quota;
 mod rebalance;
 mod refused;
+mod reports;
 mod retry;
 mod retry_topic;
 mod runs;
