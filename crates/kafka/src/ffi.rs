@@ -8,6 +8,7 @@ pub(crate) mod committed;
 pub(crate) mod consumer;
 pub(crate) mod messages;
 pub(crate) mod payload;
+pub(crate) mod watermarks;
 
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;

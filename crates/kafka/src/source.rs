@@ -8,6 +8,7 @@ use crate::ffi::committed::Committed;
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
+use crate::ffi::watermarks;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -28,6 +29,7 @@ mod checks;
 mod commit;
 mod committed;
 mod config;
+mod patterns;
 #[cfg(test)]
 mod tests;
 
@@ -297,6 +299,10 @@ impl LogSource for KafkaSource {
         Some(checks::membership(&self.config))
     }
 
+    fn reads(&self, topic: &str) -> bool {
+        patterns::has(&self.config.topics, topic)
+    }
+
     fn retention(&mut self) -> Option<Retention> {
         self.shortest_retention()
     }
@@ -326,7 +332,8 @@ impl LogSource for KafkaSource {
             let wake = wake.clone();
             move || wake.wake()
         });
-        let any = checks::topics(&consumer, &self.config.topics)?;
+        let by_pattern = patterns::check(&consumer, &self.config.topics)?;
+        let any = checks::topics(&consumer, &self.config.topics)?.or(by_pattern);
         let consumer = Arc::new(consumer);
         let client = consumer.client().native_ptr();
         let committed = GroupCommits::start(Arc::clone(&consumer), &wake).map_err(|error| {
@@ -399,6 +406,11 @@ impl LogSource for KafkaSource {
             self.errors.extend(errors.into_iter().map(|error| (place.clone(), error)));
             self.wake.wake();
         }
+    }
+
+    fn end(&mut self, place: &Place) -> Option<i64> {
+        let consumer = self.consumer.as_ref().filter(|_| self.own.contains_key(place))?;
+        watermarks::end(consumer.client().native_ptr(), place)
     }
 
     fn commit(&mut self, commits: &[Commit]) {

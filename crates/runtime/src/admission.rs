@@ -92,11 +92,7 @@ impl Measures<'_> {
 }
 
 /// What a source says about itself, held against the settings.
-pub(crate) fn check_membership(
-    membership: &Membership,
-    drain_max: Duration,
-    letters: Option<&DeadLetters>,
-) -> Result<(), Fault> {
+pub(crate) fn check_membership(membership: &Membership, drain_max: Duration) -> Result<(), Fault> {
     if let Some(silence_max) = membership.silence_max.filter(|silence_max| drain_max >= *silence_max) {
         let why = format!(
             "{drain_max:?} is not below the {silence_max:?} after which the group takes this member for dead; make it \
@@ -104,9 +100,12 @@ pub(crate) fn check_membership(
         );
         return Err(refused("drain_max", why));
     }
-    if let Some(topic) =
-        letters.map(DeadLetters::topic).filter(|topic| membership.topics.iter().any(|one| one == topic))
-    {
+    Ok(())
+}
+
+/// Dead letters must not come back to the consumer that writes them.
+pub(crate) fn check_letters(source: &dyn LogSource, letters: Option<&DeadLetters>) -> Result<(), Fault> {
+    if let Some(topic) = letters.map(DeadLetters::topic).filter(|topic| source.reads(topic)) {
         let why = format!(
             "{topic} is read by this consumer: its dead letters would come back for ever; name another topic"
         );

@@ -13,6 +13,7 @@ use crate::ending::{self, Watch};
 use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
+use crate::hooks::{Change, Hooks};
 use crate::mailbox::Mailbox;
 use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
@@ -59,6 +60,7 @@ pub struct Consumer {
     seed: u64,
     flow: Flow,
     spans: Option<Arc<dyn Spans>>,
+    hooks: Hooks,
 }
 
 impl Consumer {
@@ -84,6 +86,7 @@ impl Consumer {
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
             spans: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -206,6 +209,14 @@ impl Consumer {
         self
     }
 
+    /// Called when partitions come and go: see [`Change`]. On the poller's thread, so it must be quick: meanwhile nothing is
+    /// fetched or committed, and the group waits. A panic in it ends the consumer.
+    #[must_use]
+    pub fn on_change(mut self, hook: impl FnMut(Change<'_>) + Send + 'static) -> Self {
+        self.hooks = Hooks::new(hook);
+        self
+    }
+
     /// The seed of the retries' jitter.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -254,8 +265,9 @@ impl Consumer {
 
     /// Refuses what the source says cannot be; otherwise the claim to its topics.
     fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        admission::check_letters(&*self.source, self.dead_letters.as_ref())?;
         let Some(membership) = self.source.membership() else { return Ok(None) };
-        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        admission::check_membership(&membership, self.drain_max)?;
         Claim::new::<H>(&membership).map(Some)
     }
 
@@ -405,6 +417,7 @@ impl Consumer {
             began,
             figures: Arc::clone(&figures[self.shard_count]),
             is_after_parallel_consumer: self.is_after_parallel_consumer,
+            hooks: self.hooks,
         };
         let poller = Poller::new(
             self.source,

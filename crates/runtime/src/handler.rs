@@ -3,6 +3,7 @@
 use crate::outcome::Outcome;
 use crate::record::Record;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Handles records. One value is shared by all shards; records of one key come one after the other, others at once.
 ///
@@ -68,5 +69,24 @@ where
     fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send {
         let attempt = self(record);
         async move { attempt.await.into() }
+    }
+}
+
+/// A handler that a service keeps a share of, as for its figures or a test.
+impl<H: Handler> Handler for Arc<H> {
+    fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send {
+        H::handle(self, record)
+    }
+
+    fn has_own_limit(&self) -> bool {
+        H::has_own_limit(self)
+    }
+
+    fn run_max(&self) -> usize {
+        H::run_max(self)
+    }
+
+    fn handle_run(&self, records: Vec<Record>) -> impl Future<Output = Vec<Outcome>> + Send {
+        H::handle_run(self, records)
     }
 }

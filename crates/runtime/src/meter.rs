@@ -215,6 +215,12 @@ impl Collector for Meter {
             let values = health.partitions.iter().map(|one| (self.label(one), ConstGauge::new(number(one))));
             family(encoder, (name, help, MetricType::Gauge), values)?;
         }
+        let lags = health
+            .partitions
+            .iter()
+            .filter_map(|one| one.lag.map(|lag| (self.label(one), ConstGauge::new(lag as f64))));
+        let help = "Records of the log that were not taken yet";
+        family(encoder, ("consumer_partition_lag", help, MetricType::Gauge), lags)?;
         let intakes = health.partitions.iter().flat_map(|one| {
             one.intake_times.iter().map(|(intake, time)| {
                 let Partition { subscription, topic, partition } = self.label(one);

@@ -9,6 +9,7 @@ use crate::deadline;
 use crate::ending;
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
+use crate::hooks::Hooks;
 use crate::intake::Intake;
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
@@ -59,6 +60,7 @@ pub(crate) struct Settings {
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
     pub(crate) is_after_parallel_consumer: bool,
+    pub(crate) hooks: Hooks,
     /// What times are told from.
     pub(crate) began: Instant,
     /// Where the poller's own times are counted.
@@ -350,6 +352,7 @@ impl Poller {
         tracing::info!(place = %assigned.place, committed = ?assigned.committed, "a partition is ours");
         let assignment = Arc::new(Assignment::new(self.next_id, assigned.place));
         self.next_id += 1;
+        self.settings.hooks.assigned(&assignment.place);
         for shard in &self.shards {
             shard.push(Message::Begin(Arc::clone(&assignment)));
         }
@@ -438,6 +441,8 @@ impl Poller {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
         }
+        let gone: Vec<Place> = leaving.iter().map(|one| one.assignment.place.clone()).collect();
+        self.settings.hooks.gone(&gone, drain.is_lost);
         if !leaving.is_empty() {
             self.took(Stage::Drain, drain.began, Instant::now());
         }
@@ -560,8 +565,12 @@ impl Poller {
     }
 
     fn publish(&mut self, now: Instant, ended: Option<String>) {
-        let partitions: Vec<PartitionHealth> =
-            self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
+        let Self { partitions, source, .. } = self;
+        let health = |partition: &mut Partition| {
+            let end = source.end(&partition.assignment.place);
+            PartitionHealth { lag: partition.lag(end), ..partition.health(now) }
+        };
+        let partitions: Vec<PartitionHealth> = partitions.iter_mut().map(health).collect();
         *self.health.lock().expect("no panic under this lock") = Health { partitions, ended };
     }
 }

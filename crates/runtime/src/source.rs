@@ -82,6 +82,12 @@ pub trait LogSource: Send {
         None
     }
 
+    /// Whether records of this topic are read. By default those of the membership's topics are; a source with patterns
+    /// knows better.
+    fn reads(&self, topic: &str) -> bool {
+        self.membership().is_some_and(|membership| membership.topics.iter().any(|one| one == topic))
+    }
+
     /// The topic that keeps its records for the shortest time; asked for once, after [`LogSource::start`]. May wait for
     /// the brokers. `None` is unknown, or for ever.
     fn retention(&mut self) -> Option<Retention> {
@@ -110,6 +116,12 @@ pub trait LogSource: Send {
     /// Moves records of one partition that are here already, at most `count_max`, to the end of `records`, and counts
     /// their bytes to the budget for as long as one of them lives.
     fn fetch(&mut self, place: &Place, count_max: usize, budget: &Budget, records: &mut Vec<Record>);
+
+    /// The end of a partition's log, one past its newest record, as the brokers last said it. Asked for at each commit
+    /// time: it must not wait. `None` is unknown.
+    fn end(&mut self, _place: &Place) -> Option<i64> {
+        None
+    }
 
     /// Begins a commit; [`Event::Committed`] or [`Event::CommitFailed`] follows.
     fn commit(&mut self, commits: &[Commit]);

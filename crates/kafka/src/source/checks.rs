@@ -1,7 +1,7 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
 use super::committed::GroupCommits;
-use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied};
+use super::{ASK_WAIT, Context, KafkaSource, SourceConfig, is_denied, patterns};
 use crate::topics::Topics;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -43,7 +43,7 @@ pub(super) fn topics<C: ConsumerContext>(
     topics: &[String],
 ) -> Result<Option<Place>, Fault> {
     let mut any = None;
-    for topic in topics {
+    for topic in topics.iter().filter(|topic| !patterns::is_pattern(topic)) {
         let started = Instant::now();
         let first = loop {
             let metadata = consumer
@@ -142,9 +142,9 @@ impl KafkaSource {
             let asked = scope.spawn(|| {
                 let topics = Topics::new(&config.bootstrap, &config.properties).ok()?;
                 let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
-                let all = config.topics.iter().filter_map(|topic| {
-                    let settings = runtime.block_on(topics.settings(topic)).ok()?;
-                    Some(Retention { topic: topic.clone(), kept_for: kept_for(&settings)? })
+                let all = patterns::names(config, &topics).into_iter().filter_map(|topic| {
+                    let settings = runtime.block_on(topics.settings(&topic)).ok()?;
+                    Some(Retention { kept_for: kept_for(&settings)?, topic })
                 });
                 all.min_by_key(|one| one.kept_for)
             });

@@ -13,7 +13,7 @@ mod brokers;
 mod coming;
 mod coordinator;
 mod elsewhere;
-mod kill;
+pub(crate) mod kill;
 mod logs;
 mod mock;
 mod real;
@@ -23,7 +23,7 @@ mod trouble;
 
 const DEADLINE: Duration = Duration::from_secs(90);
 
-async fn create(kafka: &Kafka, topic: &str, partitions: i32) {
+pub(crate) async fn create(kafka: &Kafka, topic: &str, partitions: i32) {
     create_at(&kafka.bootstrap(), topic, partitions, 1, 1).await;
 }
 
@@ -36,7 +36,7 @@ async fn create_at(bootstrap: &str, topic: &str, partitions: i32, replication: i
 }
 
 /// Writes records with these keys and values, in order; durable when it returns.
-async fn write(kafka: &Kafka, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
+pub(crate) async fn write(kafka: &Kafka, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
     let producer = Producer::start(ProducerConfig::new(&kafka.bootstrap())).unwrap();
     write_with(&producer, topic, records).await;
 }
@@ -62,7 +62,7 @@ async fn write_with(producer: &Producer, topic: &str, records: impl IntoIterator
 }
 
 /// `count` records over `key_count` keys, each of which takes so many ms.
-fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (String, String)> {
     (0..count).map(move |number| {
         let key = format!("k{}", number % key_count);
         (key.clone(), format!("{key} {number} {ms}"))
@@ -70,7 +70,7 @@ fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (St
 }
 
 /// Waits until the condition holds; says what it waited for otherwise.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     until_some(what, || condition().then_some(())).await;
 }
 

@@ -116,7 +116,7 @@ pub(super) fn committed(
 
 /// Records of a topic that starts at offset 0 that the group's commits call done: those before each commit, and those
 /// that its metadata names.
-pub(super) fn committed_count(bootstrap: &str, group: &str, topic: &str, partition_count: i32) -> i64 {
+pub(crate) fn committed_count(bootstrap: &str, group: &str, topic: &str, partition_count: i32) -> i64 {
     let commits =
         (0..partition_count).filter_map(|partition| committed_at(bootstrap, group, topic, partition));
     commits

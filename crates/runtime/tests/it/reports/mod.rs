@@ -1,3 +1,4 @@
 //! What users of consumers have reported, one file a subject.
 
 mod concurrency;
+mod peers;

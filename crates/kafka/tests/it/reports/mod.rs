@@ -1,0 +1,3 @@
+//! What users of consumers have reported, one file a subject.
+
+mod peers;
