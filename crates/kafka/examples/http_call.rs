@@ -52,6 +52,7 @@ async fn main() -> Result<(), Failure> {
 
     let config = SourceConfig::new(&broker.bootstrap, "notifier", &[broker.topics[0].as_str()]);
     let running = Consumer::new(KafkaSource::new(config))
+        .concurrency(KEYS)
         .retry(RetryPolicy { first: Duration::from_millis(50), ..RetryPolicy::default() })
         .start(Notifier { address })
         .await?;

@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             tell(&format!("done {place}"));
         }
     };
-    let running = Consumer::new(KafkaSource::new(config)).start(handler).await?;
+    let running = Consumer::new(KafkaSource::new(config)).concurrency(1000).start(handler).await?;
     tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin())).await??;
     let counts = running.stop(Duration::from_secs(5)).await?;
     tell(&format!("end {} {}", counts.received, counts.spared));

@@ -9,6 +9,7 @@ pub(crate) mod consumer;
 pub(crate) mod messages;
 pub(crate) mod payload;
 pub(crate) mod topic_ids;
+pub(crate) mod watermarks;
 
 use rdkafka::config::ClientConfig;
 use rdkafka_sys as sys;

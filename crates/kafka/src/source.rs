@@ -7,6 +7,7 @@
 use crate::ffi::consumer::{CommitAnswer, CommitQueue, Into, Met, PartitionQueue};
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
+use crate::ffi::watermarks;
 use crate::reasons::{self, Hears, Reasons, damaged, is_damage};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -34,6 +35,7 @@ mod complaints;
 mod config;
 mod maps;
 mod note;
+mod patterns;
 mod positions;
 mod replace;
 mod taking;
@@ -327,6 +329,10 @@ impl LogSource for KafkaSource {
         Some(checks::membership(&self.config))
     }
 
+    fn reads(&self, topic: &str) -> bool {
+        patterns::has(&self.config.topics, topic)
+    }
+
     fn retention(&mut self) -> Option<Retention> {
         self.shortest_retention()
     }
@@ -350,7 +356,8 @@ impl LogSource for KafkaSource {
     fn start(&mut self, wake: Wake) -> Result<(), Fault> {
         self.wake = wake;
         let consumer = self.make()?;
-        let any = checks::topics(&consumer, &self.config.topics)?;
+        let by_pattern = patterns::check(&consumer, &self.config.topics)?;
+        let any = checks::topics(&consumer, &self.config.topics)?.or(by_pattern);
         let committed = self.ask(&consumer)?;
         if let Some(place) = any {
             checks::group(&consumer, &committed, &place, &self.config.group)?;
@@ -423,6 +430,11 @@ impl LogSource for KafkaSource {
         if let Some(offset) = met.seek.filter(|_| !own.is_damaged) {
             self.put_back(place, offset);
         }
+    }
+
+    fn end(&mut self, place: &Place) -> Option<i64> {
+        let consumer = self.consumer.as_ref().filter(|_| self.own.contains_key(place))?;
+        watermarks::end(consumer.client().native_ptr(), place)
     }
 
     fn read_to(&mut self) -> Option<i64> {

@@ -83,6 +83,10 @@ pub const PARTS_PENDING_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// window takes 130 KiB, and the names of its records at most 256 KiB.
 pub const WINDOW_RECORDS_DEFAULT: usize = 16_384;
 
+/// Attempts of one consumer under way at once, unless told otherwise. Handlers often share a connection pool of ten; with
+/// 64 of them an attempt waits for six others before it, and no pool's time-out (30 s) is near.
+pub const CONCURRENCY_DEFAULT: usize = 64;
+
 /// Largest window of one partition, in records: its offsets and bits take 136 MiB.
 pub const WINDOW_RECORDS_MAX: usize = 1 << 24;
 

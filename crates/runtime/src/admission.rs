@@ -19,6 +19,7 @@ pub(crate) fn refused(field: &str, why: impl Into<String>) -> Fault {
 /// Numbers and times of a consumer.
 pub(crate) struct Measures<'a> {
     pub(crate) shard_count: usize,
+    pub(crate) concurrency: usize,
     pub(crate) window_records: usize,
     pub(crate) commit_every: Duration,
     pub(crate) drain_max: Duration,
@@ -28,12 +29,19 @@ pub(crate) struct Measures<'a> {
 impl Measures<'_> {
     /// What is too small or too large to be meant.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        let Self { shard_count, window_records, commit_every, drain_max, retry } = *self;
+        let Self { shard_count, concurrency, window_records, commit_every, drain_max, retry } = *self;
         if shard_count > limits::SHARDS_MAX {
             let most = limits::SHARDS_MAX;
             return Err(refused(
                 "shards",
                 format!("{shard_count} is more than {most}; leave it out for one a core"),
+            ));
+        }
+        if concurrency > limits::WINDOW_RECORDS_MAX {
+            let most = limits::WINDOW_RECORDS_MAX;
+            return Err(refused(
+                "concurrency",
+                format!("{concurrency} is more than {most}; the default is 64"),
             ));
         }
         if window_records > limits::WINDOW_RECORDS_MAX {
@@ -85,11 +93,7 @@ impl Measures<'_> {
 }
 
 /// What a source says about itself, held against the settings.
-pub(crate) fn check_membership(
-    membership: &Membership,
-    drain_max: Duration,
-    letters: Option<&DeadLetters>,
-) -> Result<(), Fault> {
+pub(crate) fn check_membership(membership: &Membership, drain_max: Duration) -> Result<(), Fault> {
     if let Some(silence_max) = membership.silence_max.filter(|silence_max| drain_max >= *silence_max) {
         let why = format!(
             "{drain_max:?} is not below the {silence_max:?} after which the group takes this member for dead; make it \
@@ -97,9 +101,12 @@ pub(crate) fn check_membership(
         );
         return Err(refused("drain_max", why));
     }
-    if let Some(topic) =
-        letters.map(DeadLetters::topic).filter(|topic| membership.topics.iter().any(|one| one == topic))
-    {
+    Ok(())
+}
+
+/// Dead letters must not come back to the consumer that writes them.
+pub(crate) fn check_letters(source: &dyn LogSource, letters: Option<&DeadLetters>) -> Result<(), Fault> {
+    if let Some(topic) = letters.map(DeadLetters::topic).filter(|topic| source.reads(topic)) {
         let why = format!(
             "{topic} is read by this consumer: its dead letters would come back for ever; name another topic"
         );

@@ -43,6 +43,11 @@ pub trait Rim<E>: Send + Sync + 'static {
     /// Carries out the effects of one record, in their order; resolves when all are durable. On a fault some may be done:
     /// the record comes again, and all of them with it.
     fn act(&self, effects: Vec<E>) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether it bounds by itself how much of it is under way: see [`Handler::has_own_limit`].
+    fn has_own_limit(&self) -> bool {
+        false
+    }
 }
 
 /// An app with its rim, as a handler.
@@ -75,6 +80,10 @@ impl<A: App<E>, R: Rim<E>, E: Send + 'static> Handler for Deciding<A, R, E> {
             Err(fault) if fault.kind() == FaultKind::Rejected => Outcome::dead_letter(fault.chain()),
             Err(fault) => Outcome::failed(fault.chain()),
         }
+    }
+
+    fn has_own_limit(&self) -> bool {
+        self.rim.has_own_limit()
     }
 }
 
@@ -158,5 +167,10 @@ impl Rim<Output> for ToLog {
             batch.records.push(RecordSpan { topic, key, value, headers, timestamp_ms });
         }
         self.writer.append(batch)
+    }
+
+    /// A log's client bounds what it has in flight, and is slow when it has little.
+    fn has_own_limit(&self) -> bool {
+        true
     }
 }

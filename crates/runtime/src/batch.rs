@@ -16,7 +16,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Handles a batch.
 pub trait BatchHandler: Send + Sync + 'static {
@@ -71,13 +71,26 @@ pub struct Batching<B> {
     inner: B,
     full: Full,
     run_max: usize,
+    calls: Semaphore,
     open: Mutex<(u64, Option<Open>)>,
 }
+
+/// Calls of a batch handler under way at once, unless told otherwise: a pool of ten connections is busy, and few wait.
+pub const CALLS_DEFAULT: usize = 16;
 
 impl<B: BatchHandler> Batching<B> {
     /// Batches for this handler.
     pub const fn new(full: Full, inner: B) -> Self {
-        Self { inner, full, run_max: 1, open: Mutex::new((0, None)) }
+        let calls = Semaphore::const_new(CALLS_DEFAULT);
+        Self { inner, full, run_max: 1, calls, open: Mutex::new((0, None)) }
+    }
+
+    /// At most so many calls under way at once, one at least; 16 at first. A batch that is full waits for its turn.
+    /// `Consumer::concurrency` does not count the records of batches.
+    #[must_use]
+    pub fn calls_max(mut self, count: usize) -> Self {
+        self.calls = Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS));
+        self
     }
 
     /// At most so many records of one key in a batch, one behind the other in their order; 1 at first. For handlers that
@@ -145,6 +158,8 @@ impl<B: BatchHandler> Batching<B> {
 
     async fn call(&self, sealed: Option<Sealed>) {
         let Some((records, tokens)) = sealed else { return };
+        // Dropped while it waits, its tokens are too, and the others join another batch.
+        let _permit = self.calls.acquire().await;
         // Those whose partition went away meanwhile are somebody else's.
         let ours = records.into_iter().zip(tokens).filter(|(_, token)| !token.is_abandoned());
         let (records, tokens): (Vec<Record>, Vec<Token>) = ours.unzip();
@@ -204,6 +219,10 @@ impl<B: BatchHandler> Handler for Batching<B> {
                 return outcome;
             }
         }
+    }
+
+    fn has_own_limit(&self) -> bool {
+        true
     }
 
     fn run_max(&self) -> usize {

@@ -46,6 +46,10 @@ where
     F: Fn(Record) -> T + Send + Sync + 'static,
     T: Into<Outcome>,
 {
+    fn has_own_limit(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, record: Record) -> Outcome {
         let permit = Arc::clone(&self.threads).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");

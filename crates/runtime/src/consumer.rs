@@ -14,10 +14,12 @@ use crate::ending::{self, Watch};
 use crate::flow::{Flow, Means};
 use crate::handler::Handler;
 use crate::health::Health;
+use crate::hooks::{Change, Hooks};
 use crate::mailbox::Mailbox;
 use crate::meter::{Decaton, Meter};
 use crate::offset_map::TEXT_BYTES_MAX;
 use crate::outlets::Outlets;
+use crate::permits::Permits;
 use crate::poller::{CANCEL_WAIT, Orders, Poller, Settings, Turn};
 use crate::quota::OverQuota;
 use crate::record::Place;
@@ -48,6 +50,7 @@ pub struct Consumer {
     source: Box<dyn LogSource>,
     name: String,
     shard_count: usize,
+    concurrency: usize,
     window_records: usize,
     budget: Budget,
     commit_every: Duration,
@@ -61,17 +64,19 @@ pub struct Consumer {
     seed: u64,
     flow: Flow,
     spans: Option<Arc<dyn Spans>>,
+    hooks: Hooks,
 }
 
 impl Consumer {
-    /// A consumer of this source, with the defaults: as many shards as cores, 16,384 records a partition in flight,
-    /// 64 MiB of records in all, a commit a second, a second to drain, retries without end.
+    /// A consumer of this source, with the defaults: as many shards as cores, 64 attempts under way, 16,384 records a
+    /// partition in flight, 64 MiB of records in all, a commit a second, a second to drain, retries without end.
     #[must_use]
     pub fn new(source: impl LogSource + 'static) -> Self {
         Self {
             source: Box::new(source),
             name: "weir-poller".to_owned(),
             shard_count: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            concurrency: limits::CONCURRENCY_DEFAULT,
             window_records: limits::WINDOW_RECORDS_DEFAULT,
             budget: Budget::new(BUDGET_BYTES_DEFAULT),
             commit_every: Duration::from_secs(1),
@@ -85,6 +90,7 @@ impl Consumer {
             seed: u64::from(std::process::id()),
             flow: Flow::default(),
             spans: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -99,6 +105,22 @@ impl Consumer {
     #[must_use]
     pub const fn shards(mut self, count: usize) -> Self {
         self.shard_count = count;
+        self
+    }
+
+    /// Attempts under way at once, over all shards and partitions; 64 unless set.
+    ///
+    /// The default is made for handlers that take a connection from a pool. Behind a pool of ten connections (the
+    /// default of sqlx, bb8 and HikariCP) an attempt waits about six times as long as one takes, far from the pool's
+    /// time-out. Set it to the size of the pool, or to rate x latency: 10,000 records/s of 50 ms each need 500.
+    ///
+    /// An attempt is counted while its handler is at an `.await`: one that ends at once needs nothing of it. Records in
+    /// line for it stay in the window and the byte budget, oldest first. Waits between attempts, the writing of dead
+    /// letters and records of the retry topic do not count, nor do handlers that have a limit of their own
+    /// ([`Handler::has_own_limit`]): [`crate::blocking::Blocking`] and [`crate::batch::Batching`].
+    #[must_use]
+    pub const fn concurrency(mut self, count: usize) -> Self {
+        self.concurrency = count;
         self
     }
 
@@ -191,6 +213,14 @@ impl Consumer {
         self
     }
 
+    /// Called when partitions come and go: see [`Change`]. On the poller's thread, so it must be quick: meanwhile nothing is
+    /// fetched or committed, and the group waits. A panic in it ends the consumer.
+    #[must_use]
+    pub fn on_change(mut self, hook: impl FnMut(Change<'_>) + Send + 'static) -> Self {
+        self.hooks = Hooks::new(hook);
+        self
+    }
+
     /// The seed of the retries' jitter.
     #[must_use]
     pub const fn seed(mut self, seed: u64) -> Self {
@@ -202,6 +232,9 @@ impl Consumer {
         let wrong = |field: &str, why: &str| Err(admission::refused(field, why));
         if self.shard_count == 0 {
             return wrong("shards", "nothing would be handled; leave it out for one a core");
+        }
+        if self.concurrency == 0 {
+            return wrong("concurrency", "nothing would be handled; the default is 64");
         }
         if self.window_records == 0 {
             return wrong("window_records", "nothing would be read; the default is 16384");
@@ -220,6 +253,7 @@ impl Consumer {
         }
         let measures = Measures {
             shard_count: self.shard_count,
+            concurrency: self.concurrency,
             window_records: self.window_records,
             commit_every: self.commit_every,
             drain_max: self.drain_max,
@@ -235,8 +269,9 @@ impl Consumer {
 
     /// Refuses what the source says cannot be; otherwise the claim to its topics.
     fn claim<H: Handler>(&self) -> Result<Option<Claim>, Fault> {
+        admission::check_letters(&*self.source, self.dead_letters.as_ref())?;
         let Some(membership) = self.source.membership() else { return Ok(None) };
-        admission::check_membership(&membership, self.drain_max, self.dead_letters.as_ref())?;
+        admission::check_membership(&membership, self.drain_max)?;
         Claim::new::<H>(&membership).map(Some)
     }
 
@@ -360,10 +395,14 @@ impl Consumer {
         let handler = Arc::new(handler);
         let began = Instant::now();
         let figures: Vec<Arc<Figures>> = (0..=self.shard_count).map(|_| Arc::default()).collect();
+        let mut permits = (!handler.has_own_limit())
+            .then(|| Permits::deal(self.concurrency, self.shard_count).into_iter())
+            .into_iter()
+            .flatten();
         let tasks = mailboxes.iter().zip(&figures).zip(self.seed..).map(|((mailbox, figures), seed)| {
             let (terms, mailbox, handler) = (Arc::clone(&terms), Arc::clone(mailbox), Arc::clone(&handler));
             let (stopwatch, spans) = (Stopwatch::new(began, Arc::clone(figures)), self.spans.clone());
-            let watch = Watch::new(Arc::clone(&orders), wake.clone());
+            let (watch, permits) = (Watch::new(Arc::clone(&orders), wake.clone()), permits.next());
             let runs = (handler.run_max() > 1).then(|| Runs {
                 records_max: handler.run_max(),
                 make: Box::new({
@@ -384,7 +423,7 @@ impl Consumer {
                     None => Either::Left(handler.handle(record)),
                     Some(spans) => Either::Right(spans::attempt(&**spans, &*handler, record)),
                 };
-                let shard = Shard::new(terms, mailbox, seed, stopwatch, make, runs);
+                let shard = Shard::new(terms, mailbox, seed, stopwatch, make, runs, permits);
                 watch.over(shard.run()).await;
             })
         });
@@ -399,6 +438,7 @@ impl Consumer {
             began,
             figures: Arc::clone(&figures[self.shard_count]),
             is_after_parallel_consumer: self.is_after_parallel_consumer,
+            hooks: self.hooks,
         };
         let poller = Poller::new(
             self.source,
@@ -409,6 +449,7 @@ impl Consumer {
             Arc::clone(&orders),
             Arc::clone(&health),
         );
+        let concurrency = if handler.has_own_limit() { 0 } else { self.concurrency };
         let running = Running {
             orders,
             warnings: Vec::new(),
@@ -419,6 +460,7 @@ impl Consumer {
             assigned: is_assigned,
             figures: figures.into(),
             budget: self.budget,
+            concurrency,
             tasks,
             thread: None,
             ended: None,
@@ -464,6 +506,8 @@ pub struct Running {
     /// One of each shard, and the poller's.
     figures: Arc<[Arc<Figures>]>,
     budget: Budget,
+    /// Attempts that may be under way; 0 when the handler has a limit of its own.
+    concurrency: usize,
     tasks: Vec<JoinHandle<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
     ended: Option<oneshot::Receiver<Result<(), Fault>>>,
@@ -565,6 +609,7 @@ impl Running {
             health: Arc::clone(&self.health),
             figures: Arc::clone(&self.figures),
             budget: self.budget.clone(),
+            concurrency: self.concurrency,
         }
     }
 

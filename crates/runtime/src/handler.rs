@@ -3,6 +3,7 @@
 use crate::outcome::Outcome;
 use crate::record::Record;
 use std::future::Future;
+use std::sync::Arc;
 
 /// Handles records. One value is shared by all shards; records of one key come one after the other, others at once.
 ///
@@ -25,6 +26,13 @@ use std::future::Future;
 pub trait Handler: Send + Sync + 'static {
     /// Handles one attempt at one record.
     fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send;
+
+    /// Whether it bounds by itself how much of it is under way, so that
+    /// [`Consumer::concurrency`](crate::consumer::Consumer::concurrency) does not count its attempts. A handler that
+    /// wraps another hands this on, as it does [`Handler::run_max`].
+    fn has_own_limit(&self) -> bool {
+        false
+    }
 
     /// How many waiting records of one key [`Handler::handle_run`] is given at once. One, and that is not called.
     fn run_max(&self) -> usize {
@@ -61,5 +69,24 @@ where
     fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send {
         let attempt = self(record);
         async move { attempt.await.into() }
+    }
+}
+
+/// A handler that a service keeps a share of, as for its figures or a test.
+impl<H: Handler> Handler for Arc<H> {
+    fn handle(&self, record: Record) -> impl Future<Output = Outcome> + Send {
+        H::handle(self, record)
+    }
+
+    fn has_own_limit(&self) -> bool {
+        H::has_own_limit(self)
+    }
+
+    fn run_max(&self) -> usize {
+        H::run_max(self)
+    }
+
+    fn handle_run(&self, records: Vec<Record>) -> impl Future<Output = Vec<Outcome>> + Send {
+        H::handle_run(self, records)
     }
 }

@@ -44,6 +44,9 @@ pub struct PartitionHealth {
     pub commit_unanswered_for: Option<Duration>,
     /// Bytes of the last commit's metadata: what is done past the head.
     pub map_bytes: usize,
+    /// Records of the log that were not taken yet: the log's end as last heard, less the position. Unknown before the
+    /// first answer to a fetch.
+    pub lag: Option<u64>,
     /// The newest record that came.
     pub newest: Option<i64>,
     /// Records that came since the partition is ours.
@@ -156,6 +159,9 @@ impl fmt::Display for PartitionHealth {
             None => out.write_str("; nothing committed")?,
         }
         write!(out, ", {} of {} pending", self.pending, self.window_records)?;
+        if let Some(lag) = self.lag {
+            write!(out, ", {lag} behind")?;
+        }
         if self.failing > 0 {
             write!(out, ", {} failing", self.failing)?;
         }

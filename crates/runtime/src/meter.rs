@@ -100,7 +100,7 @@ const TIMES: [Time; 7] = [
     ("consumer_drain_seconds", "From the loss of partitions to their release", Stage::Drain),
 ];
 
-const GAUGES: [Gauge; 5] = [
+const GAUGES: [Gauge; 6] = [
     ("consumer_bytes_in_flight", "Bytes of records in flight, of all that share the budget", |meter| {
         meter.budget.used_bytes() as f64
     }),
@@ -108,6 +108,11 @@ const GAUGES: [Gauge; 5] = [
     ("consumer_attempts_running", "Attempts, and dead letters, under way", |meter| {
         meter.total(Figures::running) as f64
     }),
+    (
+        "consumer_concurrency",
+        "Attempts that may be under way; 0 when the handler has a limit of its own",
+        |meter| meter.concurrency as f64,
+    ),
     ("consumer_lanes", "Keys with a record that is not done", |meter| meter.total(Figures::lanes) as f64),
     ("consumer_lane_longest", "Records that wait behind another of their key, at most", |meter| {
         meter.figures.iter().map(|one| one.lane_longest()).max().unwrap_or_default() as f64
@@ -140,6 +145,7 @@ pub(crate) struct Meter {
     pub(crate) health: Arc<Mutex<Health>>,
     pub(crate) figures: Arc<[Arc<Figures>]>,
     pub(crate) budget: Budget,
+    pub(crate) concurrency: usize,
 }
 
 impl Meter {
@@ -209,6 +215,12 @@ impl Collector for Meter {
             let values = health.partitions.iter().map(|one| (self.label(one), ConstGauge::new(number(one))));
             family(encoder, (name, help, MetricType::Gauge), values)?;
         }
+        let lags = health
+            .partitions
+            .iter()
+            .filter_map(|one| one.lag.map(|lag| (self.label(one), ConstGauge::new(lag as f64))));
+        let help = "Records of the log that were not taken yet";
+        family(encoder, ("consumer_partition_lag", help, MetricType::Gauge), lags)?;
         let intakes = health.partitions.iter().flat_map(|one| {
             one.intake_times.iter().map(|(intake, time)| {
                 let Partition { subscription, topic, partition } = self.label(one);

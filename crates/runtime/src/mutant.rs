@@ -35,6 +35,8 @@ pub(crate) enum Mutant {
     CancelsOthers,
     /// A paused consumer goes on.
     IgnoresThePause,
+    /// Attempts begin without a permit.
+    IgnoresConcurrency,
     /// A drain takes a second longer than it may.
     DrainsTooLong,
     /// A partition is given back while attempts at its records run.

@@ -214,6 +214,12 @@ impl Partition {
         is_new.then(|| Commit { place: self.assignment.place.clone(), offset, metadata })
     }
 
+    /// Records between the next one to take and the end of the log, if both are known.
+    pub(crate) fn lag(&self, end: Option<i64>) -> Option<u64> {
+        let next = if self.started > 0 { Some(self.next) } else { self.base };
+        Some(u64::try_from(end?.saturating_sub(next?)).unwrap_or_default())
+    }
+
     pub(crate) fn health(&mut self, now: Instant) -> PartitionHealth {
         let (head, head_number) = (self.window.head_offset(), self.window.head_number());
         if head != self.head.map(|(offset, _)| offset) {
@@ -238,6 +244,7 @@ impl Partition {
             window_records: pending + self.window.free(),
             commit_unanswered_for: self.sent.as_ref().map(|_| now.saturating_duration_since(self.sent_at)),
             map_bytes: self.acked.as_ref().map_or(0, |(_, map)| map.len()),
+            lag: None,
             newest: self.newest,
             received: self.started,
             finished: self.started - pending as u64,

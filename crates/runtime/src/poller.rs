@@ -9,6 +9,7 @@ use crate::deadline;
 use crate::ending::{self, NotCommitted};
 use crate::flow::{Bucket, Flow};
 use crate::health::{Health, PartitionHealth};
+use crate::hooks::Hooks;
 use crate::intake::Intake;
 use crate::lane;
 use crate::mailbox::{Mailbox, Message, Work};
@@ -68,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) drain_max: Duration,
     pub(crate) metadata_bytes_max: usize,
     pub(crate) is_after_parallel_consumer: bool,
+    pub(crate) hooks: Hooks,
     /// What times are told from.
     pub(crate) began: Instant,
     /// Where the poller's own times are counted.
@@ -384,6 +386,7 @@ impl Poller {
         tracing::info!(place = %assigned.place, committed = ?assigned.committed, "a partition is ours");
         let assignment = Arc::new(Assignment::new(self.next_id, assigned.place));
         self.next_id += 1;
+        self.settings.hooks.assigned(&assignment.place);
         for shard in &self.shards {
             shard.push(Message::Begin(Arc::clone(&assignment)));
         }
@@ -472,6 +475,8 @@ impl Poller {
             leaving.iter_mut().for_each(Partition::advance);
             self.commit_last(&leaving);
         }
+        let gone: Vec<Place> = leaving.iter().map(|one| one.assignment.place.clone()).collect();
+        self.settings.hooks.gone(&gone, drain.is_lost);
         if !leaving.is_empty() {
             self.took(Stage::Drain, drain.began, Instant::now());
         }
@@ -618,8 +623,12 @@ impl Poller {
     }
 
     fn publish(&mut self, now: Instant, ended: Option<String>) {
-        let partitions: Vec<PartitionHealth> =
-            self.partitions.iter_mut().map(|partition| partition.health(now)).collect();
+        let Self { partitions, source, .. } = self;
+        let health = |partition: &mut Partition| {
+            let end = source.end(&partition.assignment.place);
+            PartitionHealth { lag: partition.lag(end), ..partition.health(now) }
+        };
+        let partitions: Vec<PartitionHealth> = partitions.iter_mut().map(health).collect();
         let obstacles = if ended.is_none() { self.source.obstacles() } else { Vec::new() };
         *self.health.lock().expect("no panic under this lock") = Health { partitions, obstacles, ended };
     }

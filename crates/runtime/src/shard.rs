@@ -11,6 +11,7 @@ use crate::mailbox::{Mailbox, Message, Work};
 #[cfg(test)]
 use crate::mutant::{self, Mutant};
 use crate::outcome::Outcome;
+use crate::permits::Permits;
 use crate::quota::Accounts;
 use crate::record::Record;
 use crate::retry::{Chance, RetryPolicy};
@@ -32,6 +33,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use weir_model::Fault;
 
+mod ready;
 mod rules;
 mod settle;
 
@@ -62,6 +64,8 @@ enum Head {
     Running,
     /// On the timer of this number.
     Waiting(u64, Box<Task>),
+    /// Waits for a permit; without a task it is the next of the queue that is to begin.
+    Ready(Option<Box<Task>>),
     /// Given up, and held.
     Parked(#[expect(dead_code, reason = "holds the record's slot, so that it stays pending")] Box<Task>),
 }
@@ -125,6 +129,10 @@ pub(crate) struct Shard<M, F> {
     runs: Option<Runs>,
     /// Lanes whose first records wait for the rest of their batch, so that they make a run.
     fresh: Vec<u64>,
+    /// The limit of attempts under way; none when the handler has one of its own.
+    permits: Option<Permits>,
+    /// Lanes that wait for a permit, the oldest first.
+    ready: VecDeque<u64>,
 }
 
 impl<M, F> Shard<M, F>
@@ -139,6 +147,7 @@ where
         stopwatch: Stopwatch,
         make: M,
         runs: Option<Runs>,
+        permits: Option<Permits>,
     ) -> Self {
         Self {
             terms,
@@ -161,6 +170,8 @@ where
             aside: Lines::default(),
             runs,
             fresh: Vec::new(),
+            permits,
+            ready: VecDeque::new(),
         }
     }
 
@@ -184,14 +195,16 @@ where
             if !self.aside.is_empty() {
                 self.write_aside(context);
             }
+            let mut has_more = self.begin_ready(context);
             while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(context) {
                 self.ended(ended, context);
+                has_more = self.begin_ready(context);
                 ends_left -= 1;
                 if ends_left == 0 {
                     break;
                 }
             }
-            if ends_left == 0 || mail == Mail::More {
+            if ends_left == 0 || has_more || mail == Mail::More {
                 context.waker().wake_by_ref();
                 break Poll::Pending;
             }
@@ -203,6 +216,11 @@ where
                 break Poll::Pending;
             }
         };
+        if self.ready.is_empty()
+            && let Some(permits) = &mut self.permits
+        {
+            permits.rest();
+        }
         self.terms.stats.add(&mut self.counts);
         let longest = || self.lanes.values().map(|lane| lane.queue.len()).max().unwrap_or_default();
         self.stopwatch.end_turn(self.lanes.len(), self.running.len(), longest);
@@ -285,6 +303,9 @@ where
             self.stopwatch.lane_grew(lane.queue.len());
             return;
         }
+        if !overtakes && !self.may_begin(context) {
+            return self.make_ready(assignment, work);
+        }
         if let Some(head) = self.attempt(assignment, Task::new(work, self.stopwatch.now()), context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
@@ -329,7 +350,9 @@ where
                 }
                 Err(room) => {
                     self.stopwatch.event();
-                    self.run_step(assignment, Step::handle(assignment, lane, task, room));
+                    let step = Step::handle(assignment, lane, task, room);
+                    let has_permit = self.take_permit();
+                    self.run_step(assignment, step.with_permit(has_permit));
                     return Some(Head::Running);
                 }
             }
@@ -347,7 +370,10 @@ where
 
     /// An attempt among the running has ended: what it says, then the lane's next records.
     fn ended(&mut self, ended: Ended<F>, context: &mut Context<'_>) {
-        let Ended { assignment, lane: number, task, end, room } = ended;
+        let Ended { assignment, lane: number, task, end, has_permit, room } = ended;
+        if has_permit && let Some(permits) = &mut self.permits {
+            permits.put_back();
+        }
         if self.spare.is_none() {
             self.spare = room;
         }
@@ -372,16 +398,17 @@ where
     /// Starts a lane's next records for as long as each ends at once; what holds the lane is kept in it.
     fn go_on(&mut self, assignment: u64, number: u64, mut head: Option<Head>, context: &mut Context<'_>) {
         while head.is_none() {
-            let Some(lane) = self.lanes.get_mut(&number) else { return };
-            let Some(work) = lane.queue.pop_front() else {
+            let Some(lane) = self.lanes.get(&number) else { return };
+            if lane.queue.is_empty() {
                 self.lanes.remove(&number);
                 return;
-            };
-            head = if self.is_plain() {
-                self.attempt(assignment, Task::new(work, self.stopwatch.now()), context)
-            } else {
-                self.begin(assignment, work, context)
-            };
+            }
+            if !self.may_begin(context) {
+                self.ready.push_back(number);
+                head = Some(Head::Ready(None));
+                break;
+            }
+            head = self.begin_next(assignment, number, context);
         }
         if let (Some(lane), Some(head)) = (self.lanes.get_mut(&number), head) {
             lane.head = head;
@@ -407,7 +434,12 @@ where
             };
             task.set_slowed(false);
             let assignment = lane.assignment;
-            let head = self.attempt(assignment, *task, context);
+            let head = if task.errand().is_some() || self.may_begin(context) {
+                self.attempt(assignment, *task, context)
+            } else {
+                self.ready.push_back(number);
+                Some(Head::Ready(Some(task)))
+            };
             self.go_on(assignment, number, head, context);
         }
     }
@@ -419,6 +451,7 @@ where
             lane.queue.retain(|_| lane.assignment != id);
             lane.assignment != id || matches!(lane.head, Head::Running)
         });
+        self.forget_ready();
         self.aside.revoke(id);
         self.quiet_if_idle(id);
     }
@@ -432,8 +465,15 @@ where
         let running = std::mem::take(&mut self.running);
         #[cfg(test)]
         let running = if mutant::is(Mutant::CancelsOthers) { FuturesUnordered::new() } else { running };
-        self.running = running.into_iter().filter(|step| step.assignment() != id).collect();
+        let (gone, staying) = running.into_iter().partition::<Vec<_>, _>(|step| step.assignment() == id);
+        self.running = staying.into_iter().collect();
+        let permit_count = gone.iter().filter(|step| step.has_permit()).count();
+        drop(gone);
+        if let Some(permits) = &self.permits {
+            permits.give_up(permit_count);
+        }
         self.lanes.retain(|_, lane| lane.assignment != id);
+        self.forget_ready();
         self.counts.cancelled += u64::from(self.aside.cancel(id));
         self.quiet_if_idle(id);
     }

@@ -120,6 +120,12 @@ pub trait LogSource: Send {
         None
     }
 
+    /// Whether records of this topic are read. By default those of the membership's topics are; a source with patterns
+    /// knows better.
+    fn reads(&self, topic: &str) -> bool {
+        self.membership().is_some_and(|membership| membership.topics.iter().any(|one| one == topic))
+    }
+
     /// The topic that keeps its records for the shortest time; asked for once, after [`LogSource::start`]. May wait for
     /// the brokers. `None` is unknown, or for ever.
     fn retention(&mut self) -> Option<Retention> {
@@ -171,6 +177,12 @@ pub trait LogSource: Send {
     /// takes. The source may keep some for a note of its own. Asked for once, before [`LogSource::start`].
     fn metadata(&mut self, bytes_max: usize) -> usize {
         bytes_max
+    }
+
+    /// The end of a partition's log, one past its newest record, as the brokers last said it. Asked for at each commit
+    /// time: it must not wait. `None` is unknown.
+    fn end(&mut self, _place: &Place) -> Option<i64> {
+        None
     }
 
     /// Begins a commit; [`Event::Committed`] or [`Event::CommitFailed`] follows.

@@ -32,6 +32,7 @@ pub(crate) struct Step<F> {
     lane: u64,
     task: Option<Task>,
     doing: Option<Doing<F>>,
+    has_permit: bool,
 }
 
 /// How it ended.
@@ -62,6 +63,8 @@ pub(crate) struct Ended<F> {
     pub(crate) lane: u64,
     pub(crate) task: Task,
     pub(crate) end: End,
+    /// Whether it had one of the consumer's permits.
+    pub(crate) has_permit: bool,
     /// An empty place to use again.
     pub(crate) room: Option<Room<F>>,
 }
@@ -113,7 +116,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Outcome {
 
 impl<F> Step<F> {
     pub(crate) fn handle(assignment: u64, lane: u64, task: Task, room: Room<F>) -> Self {
-        Self { assignment, lane, task: Some(task), doing: Some(Doing::Handle(room)) }
+        Self { assignment, lane, task: Some(task), doing: Some(Doing::Handle(room)), has_permit: false }
     }
 
     /// A dead letter that `write` begins to write.
@@ -124,12 +127,22 @@ impl<F> Step<F> {
         write: impl FnOnce(&Task) -> Job<'static, ()>,
     ) -> Self {
         let job = ending::guarded(|| write(&task));
-        Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)) }
+        Self { assignment, lane, task: Some(task), doing: Some(Doing::Bury(job)), has_permit: false }
     }
 
     /// A run of one key, which is settled as a whole.
     pub(crate) fn run(assignment: u64, lane: u64, first: Task, rest: Vec<Work>, job: RunJob) -> Self {
-        Self { assignment, lane, task: Some(first), doing: Some(Doing::Run(job, rest)) }
+        Self { assignment, lane, task: Some(first), doing: Some(Doing::Run(job, rest)), has_permit: false }
+    }
+
+    /// The same with one of the consumer's permits, or without.
+    pub(crate) const fn with_permit(mut self, has_permit: bool) -> Self {
+        self.has_permit = has_permit;
+        self
+    }
+
+    pub(crate) const fn has_permit(&self) -> bool {
+        self.has_permit
     }
 
     /// Tells whoever has its records' bytes that it takes them for longer.
@@ -182,6 +195,7 @@ impl<F: Future<Output = Outcome>> Future for Step<F> {
             }
         };
         let task = self.task.take().expect("a step is not polled after its end");
-        Poll::Ready(Ended { assignment: self.assignment, lane: self.lane, task, end, room })
+        let Self { assignment, lane, has_permit, .. } = *self;
+        Poll::Ready(Ended { assignment, lane, task, end, has_permit, room })
     }
 }

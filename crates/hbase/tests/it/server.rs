@@ -194,11 +194,12 @@ async fn calls_of_one_connection_are_taken_in_order_and_answered_when_durable() 
 async fn an_answer_comes_before_the_time_out_and_a_repeated_call_is_recognised() {
     let rig = Rig::start(0, 1 << 20).await;
     let mut client = Client::source(rig.address()).await;
-    client.send(&call(1, 7, 4000)).await;
+    // Two seconds are left for a loaded machine; `deadline` has the same to the millisecond, on a paused clock.
     let started = std::time::Instant::now();
+    client.send(&call(1, 7, 8000)).await;
     let (_, result) = client.answer().await.unwrap();
     assert!(!result.unwrap_err().do_not_retry);
-    assert!((2900..4000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!((6000..8000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
     // The first attempt still runs, and still holds its bytes.
     assert!(rig.budget.used_bytes() > 0);
     client.send(&call(2, 7, 60_000)).await;
@@ -232,8 +233,8 @@ async fn a_spent_budget_stops_reading_until_bytes_come_back() {
         client.send(&call(sequence, u64::from(sequence), 60_000)).await;
         clients.push(client);
     }
-    rig.wait_until(|rig| rig.budget.waiting_count() == 2).await;
-    assert_eq!((rig.snapshot().calls, rig.budget.used_bytes()), (2, 2048));
+    rig.wait_until(|rig| rig.budget.waiting_count() == 2 && rig.snapshot().calls == 2).await;
+    assert_eq!(rig.budget.used_bytes(), 2048);
     rig.gate.permits.add_permits(4);
     for client in &mut clients {
         client.answer().await.unwrap().1.unwrap();

@@ -1,7 +1,7 @@
 //! What is looked at before a consumer starts: each refusal names the field, and what mends it.
 
 use super::committed::{Answer, GroupCommits};
-use super::{Context, KafkaSource, SourceConfig, is_denied};
+use super::{Context, KafkaSource, SourceConfig, is_denied, patterns};
 use crate::reader::metadata;
 use crate::reasons::Hears;
 use crate::topics::{Topics, terms};
@@ -45,7 +45,7 @@ pub(super) fn topics<C: Hears>(
     topics: &[String],
 ) -> Result<Option<Place>, Fault> {
     let mut any = None;
-    for topic in topics {
+    for topic in topics.iter().filter(|topic| !patterns::is_pattern(topic)) {
         let started = Instant::now();
         let first = loop {
             let metadata = metadata(consumer, Some(topic), topic)?;
@@ -154,9 +154,9 @@ impl KafkaSource {
             let asked = scope.spawn(|| {
                 let topics = Topics::new(&config.bootstrap, &config.properties).ok()?;
                 let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
-                let all = config.topics.iter().filter_map(|topic| {
-                    let settings = runtime.block_on(topics.settings(topic)).ok()?;
-                    Some(Retention { topic: topic.clone(), kept_for: kept_for(&settings)? })
+                let all = patterns::names(config, &topics).into_iter().filter_map(|topic| {
+                    let settings = runtime.block_on(topics.settings(&topic)).ok()?;
+                    Some(Retention { kept_for: kept_for(&settings)?, topic })
                 });
                 all.min_by_key(|one| one.kept_for)
             });

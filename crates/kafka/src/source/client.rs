@@ -3,7 +3,8 @@
 use super::committed::GroupCommits;
 use super::complaints::Complaints;
 use super::{
-    Context, KafkaSource, LEAVE_WAIT, Protocol, Told, Unread, checks, denied, is_denied, leave_group, trouble,
+    Context, KafkaSource, LEAVE_WAIT, Protocol, Told, Unread, checks, denied, is_denied, leave_group,
+    patterns, trouble,
 };
 use crate::ffi::consumer::{CommitQueue, end_left, waiting};
 use crate::reader::EVENTS_MAX;
@@ -40,10 +41,14 @@ impl KafkaSource {
 
     /// Starts the thread that asks the brokers for a client.
     pub(super) fn ask(&self, consumer: &Arc<BaseConsumer<Context>>) -> Result<GroupCommits, Fault> {
-        let (topics, start_at) = (&self.config.topics, self.config.start_at);
-        GroupCommits::start(Arc::clone(consumer), &self.wake, topics, start_at).map_err(|error| {
-            Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
-        })
+        // A topic that only a pattern matches is looked at when the group assigns it.
+        let named = self.config.topics.iter().filter(|topic| !patterns::is_pattern(topic));
+        let topics: Vec<String> = named.cloned().collect();
+        GroupCommits::start(Arc::clone(consumer), &self.wake, &topics, self.config.start_at).map_err(
+            |error| {
+                Fault::new(FaultKind::Transient, "W-RUNTIME-ENDED", "start a thread", "").caused_by(error)
+            },
+        )
     }
 
     /// Joins the group with this client.

@@ -48,7 +48,8 @@ pub struct SourceConfig {
     pub bootstrap: String,
     /// The consumer group.
     pub group: String,
-    /// Topics.
+    /// Topics. One that begins with `^` is a regular expression (`^orders[.].*`): all topics that match are read, also
+    /// those that are created later, which are found within `topic.metadata.refresh.interval.ms`.
     pub topics: Vec<String>,
     /// Where a partition without a commit is read from.
     pub start_at: StartAt,

@@ -3,6 +3,7 @@
 
 use super::SourceConfig;
 use super::complaints::Sick;
+use super::patterns::is_pattern;
 use crate::reader::{client_config, create};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
@@ -134,21 +135,23 @@ fn look(config: &SourceConfig, place: Option<Place>) -> Option<Found> {
     let mut client = client_config(&config.bootstrap, &config.properties).ok()?;
     client.set("group.id", &config.group).set("statistics.interval.ms", "0");
     let asker = create(&client, &config.bootstrap).ok()?;
-    let (topic, partition) = match &place {
-        Some(place) => (&*place.topic, place.partition),
-        None => (config.topics.first()?.as_str(), 0),
-    };
-    let metadata = asker.fetch_metadata(Some(topic), PROBE_WAIT).ok()?;
-    let gone = metadata.topics().iter().find_map(|found| Some(Code::from(found.error()?)));
-    if let Some(code @ (Code::UnknownTopic | Code::UnknownTopicOrPartition)) = gone {
-        return Some(Found::Missing(topic.to_owned(), code.to_string()));
+    let first = || config.topics.iter().find(|topic| !is_pattern(topic));
+    let named = place.as_ref().map(|place| (&*place.topic, place.partition));
+    let named = named.or_else(|| first().map(|topic| (topic.as_str(), 0)));
+    // Without a named topic the broker is asked for all.
+    let metadata = asker.fetch_metadata(named.map(|(topic, _)| topic), PROBE_WAIT).ok()?;
+    if let Some((topic, partition)) = named {
+        let gone = metadata.topics().iter().find_map(|found| Some(Code::from(found.error()?)));
+        if let Some(code @ (Code::UnknownTopic | Code::UnknownTopicOrPartition)) = gone {
+            return Some(Found::Missing(topic.to_owned(), code.to_string()));
+        }
+        if place.is_some() {
+            asker.fetch_watermarks(topic, partition, PROBE_WAIT).ok()?;
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        asker.committed_offsets(list, PROBE_WAIT).ok()?;
     }
-    if place.is_some() {
-        asker.fetch_watermarks(topic, partition, PROBE_WAIT).ok()?;
-    }
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic, partition);
-    asker.committed_offsets(list, PROBE_WAIT).ok()?;
     let groups = asker.fetch_group_list(Some(&config.group), PROBE_WAIT).ok();
     let group = groups.as_ref().and_then(|groups| groups.groups().first());
     // A member that is slow to give partitions up holds the whole group: a new client would wait for it too.

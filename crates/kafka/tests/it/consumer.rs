@@ -36,7 +36,7 @@ async fn create_at(bootstrap: &str, topic: &str, partitions: i32, replication: i
 }
 
 /// Writes records with these keys and values, in order; durable when it returns.
-async fn write(kafka: &Kafka, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
+pub(crate) async fn write(kafka: &Kafka, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
     let producer = Producer::start(ProducerConfig::new(&kafka.bootstrap())).unwrap();
     write_with(&producer, topic, records).await;
 }
@@ -62,7 +62,7 @@ async fn write_with(producer: &Producer, topic: &str, records: impl IntoIterator
 }
 
 /// `count` records over `key_count` keys, each of which takes so many ms.
-fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (String, String)> {
+pub(crate) fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (String, String)> {
     (0..count).map(move |number| {
         let key = format!("k{}", number % key_count);
         (key.clone(), format!("{key} {number} {ms}"))
@@ -71,8 +71,16 @@ fn numbered(count: usize, key_count: usize, ms: u64) -> impl Iterator<Item = (St
 
 /// Waits until the condition holds; says what it waited for otherwise.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    until_some(what, || condition().then_some(())).await;
+}
+
+/// Waits until `look` returns a value, and returns that one: a second look could see another.
+async fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
-    while !condition() {
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
         assert!(started.elapsed() < DEADLINE, "{DEADLINE:?} have passed without: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

@@ -39,6 +39,8 @@ where
             let queue = VecDeque::from([work]);
             self.lanes.insert(number, Lane { assignment, head: Head::Running, queue });
             self.fresh.push(number);
+        } else if !self.may_begin(context) {
+            self.make_ready(assignment, work);
         } else if let Some(head) = self.begin(assignment, work, context) {
             self.lanes.insert(number, Lane { assignment, head, queue: VecDeque::new() });
         }
@@ -118,7 +120,8 @@ where
         let job = (runs.make)(records);
         std::iter::once(&task.work).chain(&rest).for_each(|work| self.stopwatch.delivered(&work.record));
         task.started = self.stopwatch.now();
-        self.run_step(assignment, Step::run(assignment, lane, task, rest, job));
+        let has_permit = self.take_permit();
+        self.run_step(assignment, Step::run(assignment, lane, task, rest, job).with_permit(has_permit));
         Some(Head::Running)
     }
 

@@ -36,6 +36,8 @@ pub(super) enum Promise {
     CompleteHandover,
     /// A paused member fetches nothing.
     Paused,
+    /// No more attempts of a member are under way at once than it may have.
+    Concurrency,
     /// Health names the record that a partition waits for and why, and what keeps records from being taken.
     Health,
     /// When all troubles are over everything is done and committed.
@@ -165,6 +167,7 @@ impl Track {
 /// One assignment of one partition.
 #[derive(Debug)]
 pub(super) struct Watch {
+    member: usize,
     partition: usize,
     /// What was done already when it was assigned.
     spared: Vec<Range<i64>>,
@@ -203,6 +206,7 @@ pub(super) struct Book {
     pub(super) moved_at: Instant,
     attempts_max: u32,
     has_batches: bool,
+    concurrency: usize,
     pub(super) finished: BTreeSet<At>,
     /// Finished without a handler.
     pub(super) ignored: BTreeSet<At>,
@@ -213,7 +217,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    pub(super) fn new(attempts_max: u32, has_batches: bool) -> Self {
+    pub(super) fn new(attempts_max: u32, has_batches: bool, concurrency: usize) -> Self {
         Self {
             breaches: Vec::new(),
             counts: Counts::default(),
@@ -222,6 +226,7 @@ impl Book {
             moved_at: Instant::now(),
             attempts_max,
             has_batches,
+            concurrency,
             finished: BTreeSet::new(),
             ignored: BTreeSet::new(),
             letters: BTreeMap::new(),
@@ -269,6 +274,7 @@ impl Book {
         }
         self.note("assign", member, partition as i64);
         self.watches.push(Watch {
+            member,
             partition,
             spared,
             tracks: BTreeMap::new(),
@@ -360,6 +366,14 @@ impl Book {
         }
         if one.open.insert(offset, (key, call)).is_some() {
             wrong.push((Promise::OneAtATime, "runs twice at once".to_owned()));
+        }
+        let member = one.member;
+        let of_member = self.watches.iter().filter(|watch| watch.member == member);
+        let under_way = of_member.map(|watch| watch.open.len()).sum::<usize>();
+        // A batch has a limit of its own.
+        if !self.has_batches && under_way > self.concurrency {
+            let what = format!("makes it {under_way} attempts at once, where {} may be", self.concurrency);
+            wrong.push((Promise::Concurrency, what));
         }
         wrong.into_iter().for_each(|(promise, what)| self.breach(promise, format!("{about} {what}")));
     }

@@ -50,6 +50,7 @@ pub(super) fn start(world: &World, plan: &Plan) -> Live {
     let ms = Duration::from_millis;
     let mut consumer = Consumer::new(Source { world: world.clone(), member, read_to: None })
         .shards(plan.shards)
+        .concurrency(plan.concurrency)
         .window_records(plan.window_records)
         .budget(budget.clone())
         .commit_every(ms(plan.commit_every_ms))

@@ -78,6 +78,7 @@ pub(super) struct Plan {
     pub(super) fetch_max: usize,
     /// Consumer settings.
     pub(super) shards: usize,
+    pub(super) concurrency: usize,
     pub(super) window_records: usize,
     pub(super) budget_bytes: usize,
     pub(super) commit_every_ms: u64,
@@ -141,6 +142,7 @@ impl Plan {
             batch,
             run_max: if dice.chance(50) { 1 } else { dice.between(2, 6) as usize },
             answer_ms: dice.between(0, 40),
+            concurrency: if dice.chance(50) { 64 } else { dice.between(1, 6) as usize },
             fates: u32::MAX,
         }
     }

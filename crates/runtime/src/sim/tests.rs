@@ -14,7 +14,7 @@ use weir_sim_kernel::{Judged, Seeds, campaign, seed_that_catches};
 const SEEDS: u64 = 400;
 
 /// Each defect, and the promise that it must be seen to break.
-const MUTANTS: [(Mutant, Promise); 17] = [
+const MUTANTS: [(Mutant, Promise); 18] = [
     (Mutant::CommitsPastAHole, Promise::OnlyDoneIsCommitted),
     (Mutant::MapClaimsMore, Promise::OnlyDoneIsCommitted),
     (Mutant::ForgetsTheMap, Promise::NotRepeated),
@@ -28,6 +28,7 @@ const MUTANTS: [(Mutant, Promise); 17] = [
     (Mutant::SaysNothing, Promise::Health),
     (Mutant::CancelsOthers, Promise::NotCancelled),
     (Mutant::IgnoresThePause, Promise::Paused),
+    (Mutant::IgnoresConcurrency, Promise::Concurrency),
     (Mutant::DrainsTooLong, Promise::DrainInTime),
     (Mutant::LeavesWithoutADrain, Promise::QuietAfterRelease),
     (Mutant::LeavesWithoutACommit, Promise::CompleteHandover),

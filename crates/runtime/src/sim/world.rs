@@ -120,7 +120,7 @@ pub(super) fn now_of<T: Copy>(trouble: &Until<T>) -> Option<T> {
 impl World {
     pub(super) fn new(plan: &Plan) -> Self {
         let state = State {
-            book: Book::new(plan.attempts_max, plan.batch.is_some()),
+            book: Book::new(plan.attempts_max, plan.batch.is_some(), plan.concurrency),
             members: Vec::new(),
             partitions: (0..plan.partitions).map(|_| Partition::default()).collect(),
             dice: Rng::new(plan.seed, "world"),

@@ -443,6 +443,10 @@ impl LogSource for MemorySource {
         self.read_to.take()
     }
 
+    fn end(&mut self, place: &Place) -> Option<i64> {
+        i64::try_from(self.log.state().partitions.get(place)?.len()).ok()
+    }
+
     fn commit(&mut self, commits: &[Commit]) {
         let mut state = self.log.state();
         let is_answered = state.commit_faults.front() != Some(&CommitFault::NoAnswer);

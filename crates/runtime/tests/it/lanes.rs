@@ -65,6 +65,7 @@ async fn ten_thousand_keys_of_ten_milliseconds_each_take_about_ten_milliseconds(
     let judge = Judge::default();
     let started = Instant::now();
     let running = Consumer::new(log.source("g", &["t"]))
+        .concurrency(10_000)
         .start_in_task({
             let judge = judge.clone();
             move |record: Record| {
@@ -90,6 +91,7 @@ async fn records_without_a_key_wait_for_nobody() {
     let judge = Judge::default();
     let started = Instant::now();
     let running = Consumer::new(log.source("g", &["t"]))
+        .concurrency(10_000)
         .start_in_task({
             let judge = judge.clone();
             move |record: Record| {

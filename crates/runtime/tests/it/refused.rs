@@ -28,9 +28,11 @@ async fn settings_that_cannot_work_are_refused_with_the_field_and_the_mend() {
     let retry = |policy: RetryPolicy| consumer(&log).retry(policy);
     let usual = RetryPolicy::default();
     let hour = Duration::from_secs(3600);
-    let refusals: [(&str, &str, &dyn Fn() -> Consumer); 17] = [
+    let refusals: [(&str, &str, &dyn Fn() -> Consumer); 19] = [
         ("shards", "leave it out for one a core", &|| consumer(&log).shards(0)),
         ("shards", "5000 is more than 1024; leave it out", &|| consumer(&log).shards(5000)),
+        ("concurrency", "the default is 64", &|| consumer(&log).concurrency(0)),
+        ("concurrency", "more than 16777216; the default is 64", &|| consumer(&log).concurrency(usize::MAX)),
         ("window_records", "the default is 16384", &|| consumer(&log).window_records(0)),
         ("window_records", "more than 16777216; the default is", &|| {
             consumer(&log).window_records(usize::MAX)

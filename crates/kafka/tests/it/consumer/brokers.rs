@@ -4,7 +4,7 @@
 mod real {
     use crate::consumer::kill::committed_at;
     use crate::consumer::real::{judged, member};
-    use crate::consumer::{create_at, numbered, until, write_with};
+    use crate::consumer::{create_at, numbered, until, until_some, write_with};
     use rdkafka::config::ClientConfig;
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     use std::sync::Arc;
@@ -89,14 +89,14 @@ mod real {
         // Two replicas are not three: the letter is refused, its record stays pending, and health says why.
         let gives_up = giving_up(&bootstrap).await;
         write_with(&producer, "poison", numbered(1, 1, 0)).await;
-        let complaint = || gives_up.health().complaints(Duration::ZERO).concat();
-        until("health says that the letter is refused", || {
-            complaint().contains("its dead letter is not written")
+        let complaint = until_some("health says that the letter is refused", || {
+            let complaint = gives_up.health().complaints(Duration::ZERO).concat();
+            complaint.contains("its dead letter is not written").then_some(complaint)
         })
         .await;
-        println!("{}", complaint());
-        assert!(complaint().starts_with("poison/0 has waited for offset 0"), "{}", complaint());
-        assert!(gives_up.counts().dead_letters_failed > 0);
+        println!("{complaint}");
+        assert!(complaint.starts_with("poison/0 has waited for offset 0"), "{complaint}");
+        until("it is counted", || gives_up.counts().dead_letters_failed > 0).await;
         assert!(committed_at(&bootstrap, "gives-up", "poison", 0).is_none_or(|(offset, _)| offset == 0));
 
         kafka.node(coordinator).restart();

@@ -114,6 +114,16 @@ pub(crate) fn committed(
     committed_at(&kafka.bootstrap(), group, topic, partition)
 }
 
+/// Records of a topic that starts at offset 0 that the group's commits call done: those before each commit, and those
+/// that its metadata names.
+pub(crate) fn committed_count(bootstrap: &str, group: &str, topic: &str, partition_count: i32) -> i64 {
+    let commits =
+        (0..partition_count).filter_map(|partition| committed_at(bootstrap, group, topic, partition));
+    commits
+        .map(|(offset, beyond)| offset + beyond.iter().map(|range| range.end - range.start).sum::<i64>())
+        .sum()
+}
+
 pub(super) fn committed_at(
     bootstrap: &str,
     group: &str,

@@ -1,5 +1,6 @@
 //! What users of Kafka consumers report in public, tried here: one file a subject.
 
 mod letters;
+mod peers;
 mod positions;
 mod stalls;

@@ -266,6 +266,7 @@ async fn decaton_224_slow_records_of_many_partitions_need_no_thread_each() {
     let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     let (before, started) = (threads(), Instant::now());
     let running = Consumer::new(log.source("g", &["t"]))
+        .concurrency(5000)
         .start_in_task(|_: Record| tokio::time::sleep(Duration::from_secs(5)))
         .unwrap();
     until("all run", || running.counts().received == 5000).await;

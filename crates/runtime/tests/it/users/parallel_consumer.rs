@@ -103,7 +103,8 @@ async fn parallel_consumer_647_the_offset_map_does_not_overflow() {
                 attempt.done();
             }
         };
-        Consumer::new(log.source("g", &["t"])).metadata_bytes_max(1000).start_in_task(handler).unwrap()
+        let consumer = Consumer::new(log.source("g", &["t"])).concurrency(count);
+        consumer.metadata_bytes_max(1000).start_in_task(handler).unwrap()
     };
     let running = start(false);
     until("all others are done", || judge.done_count() == count - held).await;
@@ -221,6 +222,7 @@ async fn parallel_consumer_299_ten_thousand_records_wait_at_once_without_a_threa
     fill(&log, 10_000, 10_000);
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let running = Consumer::new(log.source("g", &["t"]))
+        .concurrency(10_000)
         .start_in_task({
             let (now, most) = (Arc::clone(&now), Arc::clone(&most));
             move |_: Record| {
@@ -244,7 +246,9 @@ async fn parallel_consumer_540_back_pressure_is_of_one_partition_not_of_the_assi
     fill(&log, 4000, 400);
     let is_open = Arc::new(AtomicBool::new(false));
     let judge = Judge::default();
+    // Attempts that hang keep their permits: more of them than the window of one partition holds.
     let running = Consumer::new(log.source("g", &["t"]))
+        .concurrency(256)
         .window_records(64)
         .start_in_task({
             let (judge, is_open) = (judge.clone(), Arc::clone(&is_open));

@@ -194,7 +194,7 @@ fn outage_of_kafka(rig: &mut Rig) {
     wait_until("the queue drains", DEADLINE, || wal_files(&weir) <= queue_before);
     rss_max = rss_max.max(weir.rss_mib());
     assert!(rss_max < BUDGET_MIB + RSS_BESIDE_BUDGET_MIB, "{rss_max} MiB, {rss_before} before");
-    assert_eq!(weir.sum("weir_in_flight_bytes"), 0);
+    wait_until("no bytes in flight", DEADLINE, || weir.sum("weir_in_flight_bytes") == 0);
     Report::new(&format!("outage of Kafka under load, HBase {}", rig.line.version()))
         .figure("outage in s", outage.as_secs())
         .figure("operations", operations)

@@ -1,7 +1,8 @@
 //! Real HBase to real Kafka through the real binary: the table equals the log, cell by cell, whatever is killed.
 
 use super::{check_order, config, create_topic};
-use crate::weir::{Weir, wait_until_log_is};
+use crate::watch::wait_until;
+use crate::weir::{DEADLINE, Weir, wait_until_log_is};
 use std::time::Duration;
 use weir_testkit::engine::hbase::{HBase, Line};
 use weir_testkit::engine::kafka::Kafka;
@@ -132,7 +133,7 @@ fn a_kafka_outage_and_a_missing_topic_cost_nothing() {
         let records = wait_until_log_is(&kafka.bootstrap(), &format!("hbase.{name}.wal"), &expect);
         check_order(&records);
     }
-    assert!(weir.get("/metrics").contains("weir_in_flight_bytes 0"), "{}", weir.get("/metrics"));
+    wait_until("no bytes in flight", DEADLINE, || weir.sum("weir_in_flight_bytes") == 0);
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn no_kafka_at_start(rig: &mut Rig) {
     rig.add_peer(&weir, "late", "");
     rig.tool.run("load late 1 200 2");
     wait_until("calls fail", DEADLINE, || weir.sum("weir_capture_failed_total") > 0);
-    assert!(weir.get("/board").contains("W-KAFKA-UNREACHABLE"), "{}", weir.get("/board"));
+    wait_until("the console says why", DEADLINE, || weir.get("/board").contains("W-KAFKA-UNREACHABLE"));
     let (code, report) = weir.check();
     assert!(
         code == Some(1)

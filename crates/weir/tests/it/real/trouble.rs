@@ -81,7 +81,7 @@ fn late_answers(rig: &mut Rig) {
     rig.kafka.pause();
     rig.tool.run("load a6 2 400 2");
     weir.wait_for_metric("weir_source_overlaps_total{capture=\"a6\"}", 1);
-    assert!(weir.sum("weir_source_late_total") > 0, "{}", weir.get("/metrics"));
+    wait_until("a late answer is counted", DEADLINE, || weir.sum("weir_source_late_total") > 0);
     rig.kafka.resume();
     let back = Instant::now();
     let settled = rig.settle("a6");
@@ -193,7 +193,7 @@ fn broken_connections(rig: &mut Rig) {
     drop(halves);
     rig.remove_peer("a7");
     wait_until("all connections are gone", DEADLINE, || weir.sum("weir_source_connections") == 0);
-    assert_eq!(weir.sum("weir_in_flight_bytes"), 0);
+    wait_until("no bytes in flight", DEADLINE, || weir.sum("weir_in_flight_bytes") == 0);
 }
 
 /// Names of the virtual servers in ZooKeeper.
@@ -274,7 +274,9 @@ fn calls_open_at_once(rig: &mut Rig) {
             if open > peak {
                 (peak, last_change) = (open, Instant::now());
             }
-            peak > 0 && last_change.elapsed() > Duration::from_secs(3)
+            // The bound has time to be passed; a peak below what is expected gets more time to grow.
+            let is_expected = peak >= bound.min(4) && peak + 4 > bound;
+            last_change.elapsed() > Duration::from_secs(if is_expected { 3 } else { 20 })
         });
         rig.kafka.resume();
         assert!(peak <= bound, "{peak} calls open at once, over {bound}");
