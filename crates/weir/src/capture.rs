@@ -3,6 +3,7 @@
 use crate::config;
 use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
 use crate::timeline::{now_ms, tally};
+use crate::topic_creator::TopicCreator;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,6 @@ use weir_hbase::registration::{self, Registered, Registration};
 use weir_hbase::replication::{
     Answer, Handler, Promise, RETRY_CLASS, ReplicateCall, Server, ServerConfig, Stats,
 };
-use weir_kafka::topics::{NewSettings, Topics};
 use weir_model::{ClusterId, Fault, FaultKind, TableName, TopicName, TopicNaming};
 use weir_runtime::budget::Budget;
 use weir_runtime::log::{LogWriter, RecordBatch};
@@ -83,45 +83,6 @@ struct Path {
     meter: Meter,
     board: Arc<Board>,
     creator: Option<Arc<TopicCreator>>,
-}
-
-/// Creates missing topics, when the configuration says so.
-pub struct TopicCreator {
-    topics: Topics,
-    settings: NewSettings,
-}
-
-impl TopicCreator {
-    /// A creator as configured; `None` when missing topics are a fault.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
-    pub fn new(log: &config::Log) -> Result<Option<Arc<Self>>, Fault> {
-        if !log.topics.create {
-            return Ok(None);
-        }
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let settings = NewSettings {
-            partitions: count(log.topics.partitions),
-            replication: count(log.topics.replication),
-            min_insync_replicas: log.topics.min_insync_replicas,
-            retention_ms: log.topics.retention.as_ms(),
-        };
-        let topics = Topics::new(&log.bootstrap.join(","), &log.read_properties()?)?;
-        Ok(Some(Arc::new(Self { topics, settings })))
-    }
-
-    /// Creates what is missing among these; the call that needed them comes again anyway.
-    async fn create(&self, names: &[TopicName]) {
-        for name in names {
-            match self.topics.create(name, &self.settings).await {
-                Ok(()) => tracing::info!(topic = %name, "the topic is there now"),
-                Err(fault) => {
-                    tracing::error!(topic = %name, error = %fault.chain(), "cannot create the topic")
-                }
-            }
-        }
-    }
 }
 
 impl Path {
@@ -206,9 +167,11 @@ impl Handler for Path {
                 meter.write_times.add(&write_times, now_ms());
                 return Answer::Done;
             };
+            let mut fault = fault;
             if let Some(creator) = creator.filter(|_| fault.code() == "W-KAFKA-TOPIC") {
                 let names: Vec<TopicName> = report.tables.into_iter().map(|table| table.topic).collect();
-                creator.create(&names).await;
+                // Why a topic cannot be created says more than that it is missing.
+                fault = creator.create(&names).await.err().unwrap_or(fault);
             }
             fail(&name, &meter, &board, &fault)
         })

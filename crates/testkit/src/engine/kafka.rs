@@ -61,7 +61,20 @@ impl Kafka {
         Self::start_with(&["-Xms3g", "-Xmx3g", "-Xmn2500m", "-XX:+AlwaysPreTouch", "-XX:TieredStopAtLevel=4"])
     }
 
+    /// The same with further lines of `server.properties`.
+    ///
+    /// # Panics
+    /// As [`Kafka::start`].
+    #[must_use]
+    pub fn start_set(lines: &str) -> Self {
+        Self::start_as(&[], lines)
+    }
+
     fn start_with(java_options: &'static [&'static str]) -> Self {
+        Self::start_as(java_options, "")
+    }
+
+    fn start_as(java_options: &'static [&'static str], lines: &str) -> Self {
         let class_path = jars();
         let folder = tempfile::Builder::new().prefix("weir-kafka-").tempdir().expect("a temporary folder");
         let (port, controller) = (free_port(), free_port());
@@ -76,7 +89,7 @@ impl Kafka {
              transaction.state.log.num.partitions=2\nshare.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\nauto.create.topics.enable=false\n\
              group.initial.rebalance.delay.ms=0\nlog.cleaner.dedupe.buffer.size=4194304\n\
-             log.cleaner.backoff.ms=1000\n",
+             log.cleaner.backoff.ms=1000\n{lines}\n",
             data.display()
         );
         std::fs::write(folder.path().join("server.properties"), settings).expect("the folder is writable");

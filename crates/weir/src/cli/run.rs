@@ -4,6 +4,7 @@ use crate::capture::{self, DRAIN_WAIT};
 use crate::config::{Config, load};
 use crate::exit::Exit;
 use crate::meter::Meter;
+use crate::topic_creator::TopicCreator;
 use crate::{console, telemetry, topic_watch};
 use prometheus_client::registry::Registry;
 use std::path::Path;
@@ -40,6 +41,9 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
         let about = format!("{} has no [capture.NAME] section", file.display());
         return Err(Fault::new(FaultKind::Config, load::CODE, "find something to run", about));
     }
+    for doubt in config.doubts()? {
+        tracing::warn!(fix = %doubt.fix, "{}", doubt.what);
+    }
     crate::open_files::raise();
     super::runtime()?.block_on(capture_all(config))
 }
@@ -63,7 +67,7 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let producer = Producer::start(producer_config(&config)?)?;
     weir_kafka::meter::register(producer.stats(), &mut registry);
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
-    let creator = capture::TopicCreator::new(&config.log)?;
+    let creator = TopicCreator::new(&config)?;
     let topics = tokio::spawn(topic_watch::watch(config.clone()));
     let mut running = Vec::new();
     for (name, section) in &config.capture {

@@ -156,7 +156,7 @@ pub(super) async fn run(
         Exit::Done
     };
     if peer.is_some_and(|peer| !peer.is_enabled) {
-        eprintln!("weir: peer {id} is disabled and ships nothing; mend: weir peer enable");
+        eprintln!("weir: peer {id} is disabled and ships nothing; fix: weir peer enable");
         return Ok(Exit::Found);
     }
     Ok(exit)
@@ -174,7 +174,7 @@ fn peer_step(section: &Capture, peer: Option<&Peer>, wish: &Wish) -> Result<Peer
     let (id, key) = (&peer.id, cluster_key(section));
     if !ClusterKey::parse(&peer.config.cluster_key).is_some_and(|now| now.is_same_place(&key)) {
         let cause = format!(
-            "it points to {:?}, not to \"{key}\"\n      mend: if nobody needs it, `weir peer remove` (what it has not \
+            "it points to {:?}, not to \"{key}\"\n      fix: if nobody needs it, `weir peer remove` (what it has not \
              shipped is gone) and `weir peer add`; else choose another id with capture.NAME.peer",
             peer.config.cluster_key
         );

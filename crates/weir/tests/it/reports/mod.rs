@@ -1,0 +1,3 @@
+//! What users of HBase replication and of Kafka have reported in public, as sentences that should be true.
+
+mod topics;
