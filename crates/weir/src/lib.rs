@@ -11,6 +11,7 @@ pub mod console;
 pub mod demo;
 pub mod diagnosis;
 pub mod exit;
+pub mod failures;
 pub mod meter;
 mod open_files;
 pub mod pages;

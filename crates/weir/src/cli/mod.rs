@@ -18,8 +18,8 @@ use weir_model::Fault;
 
 const ABOUT: &str = "Weir turns HBase tables into ordered change streams on Apache Kafka.
 
-It poses as a replication peer cluster: no jar in region servers, no restart. Every write of a
-replicated table becomes a record, acknowledged to HBase only once Kafka has it for good.";
+It poses as a replication peer cluster: no jar in region servers, no restart. Every write in the
+WAL of a replicated table becomes a record, acknowledged to HBase only once Kafka has it for good.";
 
 const AFTER: &str = "Start here:
   weir demo                         see it work, with nothing installed

@@ -14,7 +14,7 @@ use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::drain::Drain;
 
-/// Captures: takes every write of the replicated tables and writes it to Kafka, until SIGTERM or SIGINT.
+/// Captures: takes every write in the WAL of the replicated tables and writes it to Kafka, until SIGTERM or SIGINT.
 ///
 /// It keeps no state: kill it and start it again at will. What was not acknowledged stays in HBase's own
 /// replication queue and comes again.

@@ -3,7 +3,10 @@
 //! `weir check`, `weir log topics` and the start of `weir run` gather the facts and print the findings. A finding
 //! names the wrong value and the command or the setting that fixes it.
 
+pub mod durability;
 pub mod names;
+pub mod queues;
+pub mod running;
 pub mod topic;
 
 /// How bad a finding is.

@@ -240,7 +240,7 @@ pub fn propose(place: &Place<'_>, taken: &[&str]) -> TopicName {
     }
     let is_free = |topic: &TopicName| {
         let is_other = |other: &&str| *other == topic.as_str() || collide(topic.as_str(), other);
-        !taken.iter().any(|other| is_other(other)) && naming.table(topic.as_str()).is_none()
+        !taken.iter().any(is_other) && naming.table(topic.as_str()).is_none()
     };
     let numbered = (2..10_000).map(|number| format!("{body}-{number}"));
     std::iter::once(body.clone())

@@ -1,18 +1,18 @@
 //! Kafka and the topics, existing and missing.
 
 use super::findings::Findings;
+use super::source::Source;
 use crate::captured::{self, Captured};
 use crate::config::Config;
 use crate::diagnosis::names::{self, Place};
 use crate::topics::{self, create_line};
-use std::collections::BTreeSet;
 use weir_kafka::topics::{Presence, Topic, Topics};
-use weir_model::{Fault, TableName};
+use weir_model::Fault;
 
 /// Looks at the brokers and at the topics of these tables, by capture, and of all tables that have one already.
 pub(super) async fn check(
     config: &Config,
-    tables: &[(&str, BTreeSet<TableName>)],
+    sources: &[Source<'_>],
     findings: &mut Findings,
 ) -> Result<(), Fault> {
     let bootstrap = config.log.bootstrap.join(",");
@@ -37,7 +37,7 @@ pub(super) async fn check(
     }
     let captures = captured::all(config)?;
     let look = Look { config, client: &client, existing: &existing, brokers: &brokers, captures: &captures };
-    look.names(tables, findings)?;
+    look.names(sources, findings)?;
     look.settings(findings).await;
     Ok(())
 }
@@ -53,12 +53,12 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// Tables without a topic, and why not.
-    fn names(&self, tables: &[(&str, BTreeSet<TableName>)], findings: &mut Findings) -> Result<(), Fault> {
+    fn names(&self, sources: &[Source<'_>], findings: &mut Findings) -> Result<(), Fault> {
         let existing: Vec<String> = self.existing.iter().map(|topic| topic.name.clone()).collect();
         let of = |name: &str| self.captures.iter().find(|capture| capture.name == name);
-        let places: Vec<Place<'_>> = tables
+        let places: Vec<Place<'_>> = sources
             .iter()
-            .filter_map(|(name, tables)| Some((of(name)?.rules(), tables)))
+            .filter_map(|source| Some((of(source.name)?.rules(), &source.tables)))
             .flat_map(|(rules, tables)| tables.iter().map(move |table| Place { rules, table }))
             .collect();
         names::collisions(&places, &existing).iter().for_each(|finding| findings.add(finding));

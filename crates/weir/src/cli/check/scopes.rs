@@ -3,6 +3,7 @@
 use super::findings::Findings;
 use crate::cli::peer::shell;
 use crate::config::Capture;
+use crate::diagnosis::durability;
 use std::collections::BTreeSet;
 use weir_apps::capture::Settings;
 use weir_model::TableName;
@@ -45,6 +46,9 @@ pub(super) fn check(
     let coming: Vec<&Taken<'_>> = taken.iter().filter(|table| !table.coming.is_empty()).collect();
     if let Some(peer) = peer {
         say_filtered(at, section, &coming, peer, findings);
+    }
+    for taken in coming.iter().filter(|taken| taken.schema.skips_wal) {
+        findings.add(&durability::skips_wal(&taken.schema.table).about(at));
     }
     if !coming.is_empty() {
         findings.ok(&format!("{at}: {} tables are replicated: {}", coming.len(), names(&coming)));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
 use weir_hbase::registration;
-use weir_model::{Fault, TableName};
+use weir_model::{Fault, TableName, address};
 use weir_wire::hbase::cell_block::Codec;
 use weir_wire::hbase::cluster_key::ClusterKey;
 use zookeeper_client::Client;
@@ -18,16 +18,27 @@ use zookeeper_client::Client;
 /// How long a name or a connection may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
-/// Looks at a source; returns the tables whose topics are needed.
-pub(super) async fn check(
-    name: &str,
+/// A source, as far as it could be looked at.
+pub(super) struct Source<'a> {
+    /// Name of the capture section.
+    pub(super) name: &'a str,
+    /// Tables whose topics are needed.
+    pub(super) tables: BTreeSet<TableName>,
+    /// All tables that the source has; `None` when its master does not tell.
+    pub(super) existing: Option<BTreeSet<TableName>>,
+}
+
+/// Looks at a source.
+pub(super) async fn check<'a>(
+    name: &'a str,
     section: &config::Capture,
     findings: &mut Findings,
-) -> Result<BTreeSet<TableName>, Fault> {
+) -> Result<Source<'a>, Fault> {
     let at = format!("capture.{name}");
     let settings = crate::capture::settings(section)?;
     let named = section.tables.include.iter().filter(|table| !table.contains('*'));
-    let mut tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
+    let tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
+    let mut source = Source { name, tables, existing: None };
     let client = match registration::connect(&section.zookeeper).await {
         Ok(client) => client,
         Err(fault) => {
@@ -35,7 +46,7 @@ pub(super) async fn check(
                 &format!("{at}: {}", fault.chain()),
                 &format!("start ZooKeeper; or set {at}.zookeeper to the quorum of the source"),
             );
-            return Ok(tables);
+            return Ok(source);
         }
     };
     match registration::read_cluster_id(&client, &section.znode_parent).await {
@@ -45,7 +56,7 @@ pub(super) async fn check(
                 &format!("{at}: {}", fault.chain()),
                 &format!("set {at}.znode-parent to zookeeper.znode.parent of the source"),
             );
-            return Ok(tables);
+            return Ok(source);
         }
     }
     let fix = "look at that ZooKeeper and its log";
@@ -62,7 +73,8 @@ pub(super) async fn check(
     match ask_master(&client, section).await {
         Ok((status, schemas)) => {
             let config = peer.as_ref().map(|peer| &peer.config);
-            tables.extend(scopes::check(&at, section, &settings, &schemas, config, findings));
+            source.existing = Some(schemas.iter().map(|schema| schema.table.clone()).collect());
+            source.tables.extend(scopes::check(&at, section, &settings, &schemas, config, findings));
             clock::region_servers(&at, &status.servers, human::now_ms(), findings);
         }
         Err(fault) => findings.warning(
@@ -70,7 +82,7 @@ pub(super) async fn check(
             "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'",
         ),
     }
-    Ok(tables)
+    Ok(source)
 }
 
 async fn ask_master(
@@ -159,12 +171,13 @@ async fn reach(
         );
     }
     if is_registered {
+        let place = address::join(host, port);
         let connected =
             tokio::time::timeout(CONNECT_WAIT, tokio::net::TcpStream::connect((host, port))).await;
         match connected {
-            Ok(Ok(_)) => findings.ok(&format!("{at}: {host}:{port} takes connections")),
+            Ok(Ok(_)) => findings.ok(&format!("{at}: {place} takes connections")),
             _ => findings.warning(
-                &format!("{at}: {host}:{port} is registered and takes no connection from here"),
+                &format!("{at}: {place} is registered and takes no connection from here"),
                 "open that port in the firewall; or start `weir run` there again",
             ),
         }
