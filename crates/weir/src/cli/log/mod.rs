@@ -292,3 +292,23 @@ fn human(place: &str, change: &Change<'_>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_two_captures_has_the_topics_of_both_and_one_can_be_chosen() {
+        let text = "[capture.a]\n[capture.b]\nlisten = \"h:1\"\ntopic.prefix = \"b.\"\ntables.exclude = [\"only-a\"]\n";
+        let config = load::text_of(text, "x").unwrap();
+        let of = |table: &str, asked: Option<&str>| {
+            let topics = topics_of(&config, &TableName::new(table).unwrap(), asked);
+            topics.map(|topics| topics.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(of("t", None).unwrap(), ["b.t.wal", "hbase.t.wal"]);
+        assert_eq!(of("t", Some("b")).unwrap(), ["b.t.wal"]);
+        assert_eq!(of("only-a", None).unwrap(), ["hbase.only-a.wal"]);
+        assert!(of("only-a", Some("b")).unwrap_err().chain().contains("capture.b does not take"));
+        assert!(of("t", Some("c")).unwrap_err().chain().contains("there are: a, b"));
+    }
+}
