@@ -53,7 +53,7 @@ impl Master {
         let (value, _) =
             client.get_data(&path).await.map_err(|error| unreachable(&path, error.to_string()))?;
         let name = zk::master(&value).map_err(|error| unreachable(&path, error.to_string()))?;
-        let address = format!("{}:{}", name.host, name.port);
+        let address = weir_model::address::join(&name.host, name.port);
         let hello = async {
             let mut socket = TcpStream::connect(&address).await?;
             let mut hello = preamble::simple().to_vec();

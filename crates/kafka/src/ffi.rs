@@ -4,6 +4,7 @@
 //! record's opaque is a pointer to its [`Flight`], which is freed when `left` reaches zero.
 #![expect(unsafe_code, reason = "librdkafka is C; each block says why it is sound")]
 
+pub(crate) mod admin;
 pub(crate) mod committed;
 pub(crate) mod consumer;
 pub(crate) mod messages;

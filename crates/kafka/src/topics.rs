@@ -1,57 +1,63 @@
-//! Topics: which there are, what is wrong with them, and their creation.
+//! Topics: which there are, their settings and where those come from, and their creation.
 
-use crate::ffi::consumer::overhear;
-use crate::reader::{consumer, metadata, refuse_addresses};
+use crate::ffi::admin::{self, Entry, NewTopic, Refused};
+use crate::reader::{consumer, metadata, refuse_addresses, unreachable};
 use crate::reasons::Listener;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::types::RDKafkaErrorCode;
+use rdkafka_sys::{rd_kafka_ConfigSource_t as Source, rd_kafka_resp_err_t as Code};
 use std::collections::BTreeMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use weir_model::{Fault, FaultKind, TopicName};
 
 pub(crate) mod terms;
 
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
-/// How often an admin client's errors are looked at while it is waited for.
-const LISTEN_EVERY: Duration = Duration::from_millis(100);
-
-/// A day: with less retention a consumer that fails on a Friday evening loses records before Monday.
-pub const RETENTION_MS_LOW: i64 = 86_400_000;
-
-/// What a topic is like.
+/// What a topic is like, as metadata tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     /// Name.
     pub name: String,
     /// Partitions.
     pub partition_count: usize,
-    /// Replicas of its first partition.
+    /// Replicas of the partition that has the fewest.
     pub replica_count: usize,
-    /// Its settings, as the broker tells them; empty when not asked or not allowed.
-    pub settings: BTreeMap<String, String>,
 }
 
-/// Room that a record needs beside its value: batch and record headers, Weir's own headers, a key of ordinary length.
-const RECORD_OVERHEAD_BYTES: i64 = 1024;
+/// Where the value of a setting comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It is set on the topic itself.
+    Topic,
+    /// The topic does not set it; a broker's configuration does.
+    Broker,
+    /// Nobody sets it: Kafka's own default.
+    Default,
+}
 
-/// Something about a topic that is not as it should be.
+/// The value of a topic's setting that is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Complaint {
-    /// One sentence.
-    pub text: String,
-    /// Whether writes fail by it; otherwise it is unwise only.
-    pub is_wrong: bool,
-    /// The setting that mends it, with its value; `None` when no setting does.
-    pub setting: Option<(&'static str, i64)>,
+pub struct Setting {
+    /// Value.
+    pub value: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Whether a topic exists, as far as this user may know.
+#[derive(Debug)]
+pub enum Presence {
+    /// It exists.
+    There,
+    /// It does not exist.
+    Missing,
+    /// The brokers do not say: mostly a missing right to describe it.
+    Unknown(Fault),
 }
 
 /// How a topic is created.
@@ -107,8 +113,7 @@ impl Topics {
             .map(|topic| Topic {
                 name: topic.name().to_owned(),
                 partition_count: topic.partitions().len(),
-                replica_count: topic.partitions().first().map_or(0, |partition| partition.replicas().len()),
-                settings: BTreeMap::new(),
+                replica_count: fewest_replicas(topic.partitions()),
             })
             .collect();
         topics.sort_by(|left, right| left.name.cmp(&right.name));
@@ -128,161 +133,153 @@ impl Topics {
         Ok(ids)
     }
 
-    /// The settings of a topic.
+    /// Whether a topic exists. [`Topics::list`] leaves out what this user may not describe. Blocks for at most 10 s.
+    ///
+    /// # Errors
+    /// When the brokers cannot be reached.
+    pub fn presence(&self, topic: &str) -> Result<Presence, Fault> {
+        let consumer = consumer(&self.bootstrap, &self.properties)?;
+        let metadata = metadata(&consumer, Some(topic), &self.bootstrap)?;
+        let error = metadata.topics().iter().find(|found| found.name() == topic).map(|found| found.error());
+        Ok(match error.map(|error| error.map(RDKafkaErrorCode::from)) {
+            Some(None) => Presence::There,
+            None | Some(Some(RDKafkaErrorCode::UnknownTopicOrPartition)) => Presence::Missing,
+            Some(Some(code)) => Presence::Unknown(unreachable(&KafkaError::MetadataFetch(code), topic)),
+        })
+    }
+
+    /// The settings of topics that are in force, by topic: for each, why the broker does not tell them.
+    ///
+    /// # Errors
+    /// When the brokers cannot be reached or refuse the whole question.
+    pub async fn describe(&self, topics: &[String]) -> Result<BTreeMap<String, Described>, Fault> {
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (admin, topics) = (Arc::clone(&self.admin), topics.to_vec());
+        let asked = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            admin::describe_topics(&admin, &names, ASK_WAIT)
+        });
+        let about = &self.bootstrap;
+        let all = asked.await.expect("a question does not panic");
+        let all = all.map_err(|refused| self.failed(refused, "describe topics", about))?;
+        let one = |(name, described): (String, admin::Described)| {
+            let settings = described
+                .map(|entries| entries.into_iter().filter_map(setting).collect())
+                .map_err(|refused| fault_of(refused, "describe a topic", &name));
+            (name, settings)
+        };
+        Ok(all.into_iter().map(one).collect())
+    }
+
+    /// The values of a topic's settings that are in force.
     ///
     /// # Errors
     /// When the brokers cannot be reached or refuse.
     pub async fn settings(&self, topic: &str) -> Result<BTreeMap<String, String>, Fault> {
-        let options = AdminOptions::new().request_timeout(Some(ASK_WAIT));
-        let about = [ResourceSpecifier::Topic(topic)];
-        let results = self.answer(self.admin.describe_configs(&about, &options), topic).await?;
-        let mut settings = BTreeMap::new();
-        for result in results {
-            let resource = result.map_err(|code| {
-                Fault::new(FaultKind::Transient, "W-KAFKA-TOPIC", "describe a topic", topic)
-                    .caused_by(code.to_string())
-            })?;
-            settings
-                .extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
-        }
-        Ok(settings)
+        // No answer about this topic is no setting known.
+        let described = self.describe(&[topic.to_owned()]).await?.remove(topic);
+        let settings = described.unwrap_or_else(|| Ok(BTreeMap::new()));
+        settings.map(|settings| settings.into_iter().map(|(key, setting)| (key, setting.value)).collect())
     }
 
-    /// Waits for an answer of the admin client, or for a reason that is final: librdkafka tells that elsewhere, and
-    /// nobody serves an admin client's events.
-    async fn answer<T>(&self, asked: impl Future<Output = KafkaResult<T>>, about: &str) -> Result<T, Fault> {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (tell, told) = oneshot::channel();
-        let listen = {
-            let (admin, is_over, about) = (Arc::clone(&self.admin), Arc::clone(&is_over), about.to_owned());
-            move || {
-                let reasons = &admin.inner().context().reasons;
-                while !is_over.load(Ordering::Acquire) {
-                    overhear(admin.inner().native_ptr(), reasons);
-                    if let Some(fault) = reasons.is_final(&about) {
-                        let _ = tell.send(fault);
-                        return;
-                    }
-                    std::thread::sleep(LISTEN_EVERY);
-                }
-            }
-        };
-        // Without a thread the answer comes later, and is the same.
-        let _ = std::thread::Builder::new().name("weir-listen".to_owned()).spawn(listen);
-        let (mut asked, mut told) = (pin!(asked), Some(told));
-        let answer = poll_fn(|context| {
-            if let Poll::Ready(answer) = asked.as_mut().poll(context) {
-                return Poll::Ready(Ok(answer));
-            }
-            match told.as_mut().map(|told| Pin::new(told).poll(context)) {
-                Some(Poll::Ready(Ok(fault))) => return Poll::Ready(Err(fault)),
-                Some(Poll::Ready(Err(_))) => told = None,
-                Some(Poll::Pending) | None => {}
-            }
-            Poll::Pending
-        })
-        .await;
-        is_over.store(true, Ordering::Release);
-        let admin = self.admin.inner();
-        answer?.map_err(|error| {
-            overhear(admin.native_ptr(), &admin.context().reasons);
-            admin.context().reasons.fault(&error, about)
-        })
-    }
-
-    /// Creates a topic; one that exists already is fine.
+    /// Creates a topic that deletes nothing before its retention ends, whatever the brokers' defaults are; one that
+    /// exists already is fine.
     ///
     /// # Errors
-    /// When the brokers cannot be reached or refuse.
+    /// When the brokers cannot be reached or refuse; the cause has the broker's own words.
     pub async fn create(&self, topic: &TopicName, settings: &NewSettings) -> Result<(), Fault> {
-        let min_insync = settings.min_insync_replicas.to_string();
-        let retention = settings.retention_ms.to_string();
-        let new =
-            NewTopic::new(topic.as_str(), settings.partitions, TopicReplication::Fixed(settings.replication))
-                .set("min.insync.replicas", &min_insync)
-                .set("retention.ms", &retention);
-        let options = AdminOptions::new().operation_timeout(Some(ASK_WAIT)).request_timeout(Some(ASK_WAIT));
-        let results = self.answer(self.admin.create_topics([&new], &options), topic.as_str()).await?;
-        for result in results {
-            if let Err((_, code)) = result
-                && code != RDKafkaErrorCode::TopicAlreadyExists
-            {
-                return Err(Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "create a topic", topic.as_str())
-                    .caused_by(code.to_string()));
+        self.create_with(topic, settings, &[]).await
+    }
+
+    /// The same, with further settings of the topic.
+    ///
+    /// # Errors
+    /// As [`Topics::create`].
+    pub async fn create_with(
+        &self,
+        topic: &TopicName,
+        settings: &NewSettings,
+        more: &[(&'static str, String)],
+    ) -> Result<(), Fault> {
+        let mut all = settings.of_topic();
+        all.extend(more.iter().cloned());
+        let (admin, name) = (Arc::clone(&self.admin), topic.clone());
+        let (partitions, replication) = (settings.partitions, settings.replication);
+        let asked = tokio::task::spawn_blocking(move || {
+            let new = NewTopic { name: name.as_str(), partitions, replication, settings: &all };
+            admin::create_topic(&admin, &new, ASK_WAIT)
+        });
+        match asked.await.expect("a request does not panic") {
+            Err(refused) if refused.code != Code::RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS => {
+                Err(self.failed(refused, "create a topic", topic.as_str()))
             }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// What a failed request means. When no broker answered, the last reason that librdkafka gave says why.
+    fn failed(&self, refused: Refused, doing: &'static str, about: &str) -> Fault {
+        match refused.code {
+            Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+            | Code::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE
+            | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+            | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN => {
+                let error = KafkaError::AdminOp(refused.code.into());
+                self.admin.inner().context().reasons.fault(&error, about)
+            }
+            _ => fault_of(refused, doing, about),
+        }
     }
 }
 
-impl Topic {
-    /// What is wrong or unwise about this topic, when records have values of at most this many bytes.
+/// The settings of one topic, or why the broker does not tell them.
+pub type Described = Result<BTreeMap<String, Setting>, Fault>;
+
+impl NewSettings {
+    /// The settings that a new topic is given by name: all that could make Kafka delete a record before its time, so
+    /// that no default of the brokers does.
     #[must_use]
-    pub fn complaints(&self, value_bytes_max: usize) -> Vec<Complaint> {
-        let number = |key: &str| self.settings.get(key).and_then(|value| value.parse::<i64>().ok());
-        let replicas = i64::try_from(self.replica_count).unwrap_or(i64::MAX);
-        let mut complaints = Vec::new();
-        if let Some(min_insync) = number("min.insync.replicas") {
-            if min_insync > replicas {
-                complaints.push(Complaint {
-                    // Kafka's manual says that such a write is refused; 4.3.1 was seen to take it.
-                    text: format!("min.insync.replicas is {min_insync}, but replicas are {replicas}: a broker refuses every write, or (seen with 4.3.1) keeps fewer copies than asked for"),
-                    is_wrong: true,
-                    setting: Some(("min.insync.replicas", replicas)),
-                });
-            } else if min_insync < 2 && replicas > 1 {
-                complaints.push(Complaint {
-                    text: "min.insync.replicas is 1: an acknowledged write can be lost with one broker"
-                        .to_owned(),
-                    is_wrong: false,
-                    setting: Some(("min.insync.replicas", 2)),
-                });
-            }
-        }
-        if replicas < 2 {
-            let text = format!("it has {replicas} replica: a lost broker loses it");
-            complaints.push(Complaint { text, is_wrong: false, setting: None });
-        }
-        let needed = i64::try_from(value_bytes_max).unwrap_or(i64::MAX).saturating_add(RECORD_OVERHEAD_BYTES);
-        if let Some(most) = number("max.message.bytes").filter(|most| *most < needed) {
-            complaints.push(Complaint {
-                text: format!("max.message.bytes is {most}, less than log.part-size and its headers ({needed}): large records are refused"),
-                is_wrong: true,
-                setting: Some(("max.message.bytes", needed)),
-            });
-        }
-        if let Some(retention) = number("retention.ms").filter(|ms| (0..RETENTION_MS_LOW).contains(ms)) {
-            complaints.push(Complaint {
-                text: format!("retention.ms is {retention}, less than a day: a consumer that stops overnight loses records"),
-                is_wrong: false,
-                setting: Some(("retention.ms", 7 * RETENTION_MS_LOW)),
-            });
-        }
-        complaints
+    pub fn of_topic(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("cleanup.policy", "delete".to_owned()),
+            ("min.insync.replicas", self.min_insync_replicas.to_string()),
+            ("retention.bytes", "-1".to_owned()),
+            ("retention.ms", self.retention_ms.to_string()),
+        ]
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn fewest_replicas(partitions: &[MetadataPartition]) -> usize {
+    partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0)
+}
 
-    #[test]
-    fn a_topic_is_complained_about_with_the_setting_that_mends_it() {
-        let check =
-            |replica_count: usize, settings: &[(&str, &str)], expect: &[(bool, Option<(&str, i64)>)]| {
-                let settings =
-                    settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-                let topic = Topic { name: "t".to_owned(), partition_count: 1, replica_count, settings };
-                let got = topic.complaints(900);
-                let got: Vec<_> = got.iter().map(|one| (one.is_wrong, one.setting)).collect();
-                assert_eq!(got, expect);
-            };
-        check(3, &[("min.insync.replicas", "2"), ("retention.ms", "-1"), ("max.message.bytes", "1924")], &[]);
-        check(2, &[("min.insync.replicas", "3")], &[(true, Some(("min.insync.replicas", 2)))]);
-        check(3, &[("min.insync.replicas", "1")], &[(false, Some(("min.insync.replicas", 2)))]);
-        check(1, &[("min.insync.replicas", "1")], &[(false, None)]);
-        check(3, &[("max.message.bytes", "1923")], &[(true, Some(("max.message.bytes", 1924)))]);
-        check(3, &[("retention.ms", "3600000")], &[(false, Some(("retention.ms", 604_800_000)))]);
-        check(3, &[], &[]);
-    }
+fn setting(entry: Entry) -> Option<(String, Setting)> {
+    let origin = match entry.source {
+        Source::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_TOPIC_CONFIG => Origin::Topic,
+        Source::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_BROKER_CONFIG
+        | Source::RD_KAFKA_CONFIG_SOURCE_DYNAMIC_DEFAULT_BROKER_CONFIG
+        | Source::RD_KAFKA_CONFIG_SOURCE_STATIC_BROKER_CONFIG => Origin::Broker,
+        _ => Origin::Default,
+    };
+    Some((entry.name, Setting { value: entry.value?, origin }))
+}
+
+/// What a refusal by the brokers means, with their own words as its cause.
+pub(crate) fn fault_of(refused: Refused, doing: &'static str, about: &str) -> Fault {
+    let (kind, page) = match refused.code {
+        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
+        | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
+        | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
+        | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED => (FaultKind::Denied, "W-KAFKA-DENIED"),
+        Code::RD_KAFKA_RESP_ERR__TIMED_OUT
+        | Code::RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE
+        | Code::RD_KAFKA_RESP_ERR__TRANSPORT
+        | Code::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+        | Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT
+        | Code::RD_KAFKA_RESP_ERR_NOT_CONTROLLER => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
+        _ => (FaultKind::Config, "W-KAFKA-TOPIC"),
+    };
+    Fault::new(kind, page, doing, about).caused_by(refused.text)
 }

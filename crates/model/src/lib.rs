@@ -2,6 +2,7 @@
 //!
 //! Floor 0: nothing here blocks, opens, reads a clock or draws a random number. Everything else uses it.
 
+pub mod address;
 pub mod fault;
 pub mod limits;
 pub mod names;

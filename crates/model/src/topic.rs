@@ -90,6 +90,20 @@ impl TopicNaming {
         }
     }
 
+    /// A topic of these two ends with another body.
+    ///
+    /// # Errors
+    /// When the body has characters that no topic may have, or is too long.
+    pub fn around(&self, body: &str) -> Result<TopicName, TopicNameError> {
+        TopicName::new(&format!("{}{body}{}", self.prefix, self.suffix))
+    }
+
+    /// Length of both ends in bytes.
+    #[must_use]
+    pub const fn ends_bytes(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+
     /// The table of a topic; `None` when the topic is not one of ours.
     #[must_use]
     pub fn table(&self, topic: &str) -> Option<TableName> {

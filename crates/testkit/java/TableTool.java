@@ -22,6 +22,7 @@ import org.apache.hadoop.hbase.client.Append;
 import org.apache.hadoop.hbase.client.Connection;
 import org.apache.hadoop.hbase.client.ConnectionFactory;
 import org.apache.hadoop.hbase.client.Delete;
+import org.apache.hadoop.hbase.client.Durability;
 import org.apache.hadoop.hbase.client.Increment;
 import org.apache.hadoop.hbase.client.Put;
 import org.apache.hadoop.hbase.client.RegionLocator;
@@ -72,6 +73,8 @@ public class TableTool {
     switch (words[0]) {
       case "create": create(admin, words[1], Integer.parseInt(words[2])); break;
       case "create-plain": createPlain(admin, words[1]); break;
+      case "drop": admin.disableTable(TableName.valueOf(words[1])); admin.deleteTable(TableName.valueOf(words[1])); break;
+      case "durability": durability(admin, words[1], words[2]); break;
       case "scope": scope(admin, words[1], words[2], Integer.parseInt(words[3])); break;
       case "describe": describe(admin, words[1]); break;
       case "flush": admin.flush(TableName.valueOf(words[1])); break;
@@ -128,6 +131,22 @@ public class TableTool {
     } else {
       call(Admin.class, admin, "createTable", built, splits);
     }
+  }
+
+  /** The default durability of a table's mutations, such as SKIP_WAL. */
+  static void durability(Admin admin, String table, String durability) throws Exception {
+    TableName name = TableName.valueOf(table);
+    Durability wanted = Durability.valueOf(durability);
+    if (isOld()) {
+      Object descriptor = call(Admin.class, admin, "getTableDescriptor", name);
+      call(type("HTableDescriptor"), descriptor, "setDurability", wanted);
+      call(Admin.class, admin, "modifyTable", name, descriptor);
+      return;
+    }
+    Class<?> builder = type("client.TableDescriptorBuilder");
+    Object changed = call(builder, null, "newBuilder", call(Admin.class, admin, "getDescriptor", name));
+    call(builder, changed, "setDurability", wanted);
+    call(Admin.class, admin, "modifyTable", call(builder, changed, "build"));
   }
 
   static Class<?> type(String name) throws Exception {

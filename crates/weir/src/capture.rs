@@ -1,8 +1,10 @@
 //! Assembly of one capture: replication server -> routing -> log, with its counters and its ZooKeeper side.
 
 use crate::config;
+use crate::failures::{Failure, Failures};
 use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
 use crate::timeline::{now_ms, tally};
+use crate::topic_creator::TopicCreator;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,6 @@ use weir_hbase::registration::{self, Registered, Registration};
 use weir_hbase::replication::{
     Answer, Handler, Promise, RETRY_CLASS, ReplicateCall, Server, ServerConfig, Stats,
 };
-use weir_kafka::topics::{NewSettings, Topics};
 use weir_model::{ClusterId, Fault, FaultKind, TableName, TopicName, TopicNaming};
 use weir_runtime::budget::Budget;
 use weir_runtime::log::{LogWriter, RecordBatch};
@@ -47,6 +48,7 @@ pub struct TableBoard {
 pub struct Board {
     tables: Mutex<BTreeMap<String, TableBoard>>,
     faults: Mutex<BTreeMap<&'static str, FaultBoard>>,
+    failures: Failures,
 }
 
 /// A picture of one kind of fault.
@@ -67,6 +69,12 @@ impl Board {
         self.tables.lock().expect("no panic under this lock").clone()
     }
 
+    /// What fails now.
+    #[must_use]
+    pub fn failing(&self, now_ms: u64) -> Vec<Failure> {
+        self.failures.present(now_ms)
+    }
+
     /// Faults by code.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<&'static str, FaultBoard> {
@@ -83,45 +91,6 @@ struct Path {
     meter: Meter,
     board: Arc<Board>,
     creator: Option<Arc<TopicCreator>>,
-}
-
-/// Creates missing topics, when the configuration says so.
-pub struct TopicCreator {
-    topics: Topics,
-    settings: NewSettings,
-}
-
-impl TopicCreator {
-    /// A creator as configured; `None` when missing topics are a fault.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
-    pub fn new(log: &config::Log) -> Result<Option<Arc<Self>>, Fault> {
-        if !log.topics.create {
-            return Ok(None);
-        }
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let settings = NewSettings {
-            partitions: count(log.topics.partitions),
-            replication: count(log.topics.replication),
-            min_insync_replicas: log.topics.min_insync_replicas,
-            retention_ms: log.topics.retention.as_ms(),
-        };
-        let topics = Topics::new(&log.bootstrap.join(","), &log.read_properties()?)?;
-        Ok(Some(Arc::new(Self { topics, settings })))
-    }
-
-    /// Creates what is missing among these; the call that needed them comes again anyway.
-    async fn create(&self, names: &[TopicName]) {
-        for name in names {
-            match self.topics.create(name, &self.settings).await {
-                Ok(()) => tracing::info!(topic = %name, "the topic is there now"),
-                Err(fault) => {
-                    tracing::error!(topic = %name, error = %fault.chain(), "cannot create the topic")
-                }
-            }
-        }
-    }
 }
 
 impl Path {
@@ -152,8 +121,10 @@ impl Path {
     }
 }
 
-/// Counts a fault and logs it when it is news: the first of its code, and each thousandth.
-fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault) -> Answer {
+/// Counts the fault of a call with these tables and logs it when it is news: the first about its subject, and each
+/// thousandth of its code.
+fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault, tables: &[TableName]) -> Answer {
+    let is_new = board.failures.note(fault, tables.iter().map(ToString::to_string), now_ms());
     let label = ReasonLabel { capture: name.to_owned(), reason: Reason(fault.kind().label()) };
     meter.failed.get_or_create(&label).inc();
     let mut faults = board.faults.lock().expect("no panic under this lock");
@@ -161,19 +132,22 @@ fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault) -> Answer {
     seen.count += 1;
     seen.last_ms = now_ms();
     seen.text = fault.chain();
-    if seen.count % 1000 == 1 {
+    if is_new || seen.count % 1000 == 1 {
         tracing::error!(capture = %name, code = fault.code(), count = seen.count, error = %seen.text, "calls fail and will come again");
     }
     Answer::Again(RemoteException::retriable(RETRY_CLASS, fault.chain()))
 }
 
-fn refusal(error: &Refusal) -> Fault {
-    let (kind, code) = match error {
-        Refusal::Topic { .. } | Refusal::Table(_) => (FaultKind::Config, "W-CAPTURE-TOPIC-NAME"),
-        Refusal::Marker { .. } => (FaultKind::Corrupt, "W-CAPTURE-CORRUPT"),
-        Refusal::TooLarge => (FaultKind::Rejected, "W-KAFKA-REJECTED"),
+/// What a refused routing means, and the table that it is about.
+fn refusal(error: &Refusal) -> (Fault, Option<TableName>) {
+    let (kind, code, table) = match error {
+        Refusal::Topic { table, .. } => (FaultKind::Config, "W-CAPTURE-TOPIC-NAME", Some(table)),
+        Refusal::Table(_) => (FaultKind::Config, "W-CAPTURE-TOPIC-NAME", None),
+        Refusal::Marker { table, .. } => (FaultKind::Corrupt, "W-CAPTURE-CORRUPT", Some(table)),
+        Refusal::TooLarge => (FaultKind::Rejected, "W-KAFKA-REJECTED", None),
     };
-    Fault::new(kind, code, "route a call", "").caused_by(error.clone())
+    let about = table.map(ToString::to_string).unwrap_or_default();
+    (Fault::new(kind, code, "route a call", about).caused_by(error.clone()), table.cloned())
 }
 
 impl Handler for Path {
@@ -186,7 +160,8 @@ impl Handler for Path {
         let report = match self.capture.route(self.source, call.request, &mut batch) {
             Ok(report) => report,
             Err(error) => {
-                let answer = fail(&self.name, &self.meter, &self.board, &refusal(&error));
+                let (fault, table) = refusal(&error);
+                let answer = fail(&self.name, &self.meter, &self.board, &fault, table.as_slice());
                 return Box::pin(std::future::ready(answer));
             }
         };
@@ -203,14 +178,18 @@ impl Handler for Path {
         let creator = self.creator.clone();
         Box::pin(async move {
             let Err(fault) = durable.await else {
+                board.failures.succeeded(report.tables.iter().map(|table| table.table.as_str()));
                 meter.write_times.add(&write_times, now_ms());
                 return Answer::Done;
             };
+            let mut fault = fault;
             if let Some(creator) = creator.filter(|_| fault.code() == "W-KAFKA-TOPIC") {
-                let names: Vec<TopicName> = report.tables.into_iter().map(|table| table.topic).collect();
-                creator.create(&names).await;
+                let names: Vec<TopicName> = report.tables.iter().map(|table| table.topic.clone()).collect();
+                // Why a topic cannot be created says more than that it is missing.
+                fault = creator.create(&names).await.err().unwrap_or(fault);
             }
-            fail(&name, &meter, &board, &fault)
+            let tables: Vec<TableName> = report.tables.into_iter().map(|table| table.table).collect();
+            fail(&name, &meter, &board, &fault, &tables)
         })
     }
 }

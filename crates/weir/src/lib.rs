@@ -4,17 +4,22 @@
 //! about data.
 
 pub mod capture;
+mod captured;
 pub mod cli;
 pub mod config;
 pub mod console;
 pub mod demo;
+pub mod diagnosis;
 pub mod exit;
+pub mod failures;
 pub mod meter;
 mod open_files;
 pub mod pages;
 mod telemetry;
 pub mod timeline;
+pub mod topic_creator;
 pub mod topic_watch;
+mod topics;
 
 /// The allocator of the whole process, librdkafka included (feature `override`).
 ///

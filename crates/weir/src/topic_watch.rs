@@ -1,31 +1,29 @@
-//! A look at the topics when `weir run` starts: what is missing or unwise is logged with the command that mends it.
+//! A look at the topics when `weir run` starts: what is missing or unwise is logged with the command that fixes it.
 //!
 //! It holds nothing up: Kafka may be away at the start, and a missing topic fails its own calls only.
 
+use crate::captured::{self, Captured};
 use crate::config::Config;
+use crate::diagnosis::{Finding, Level, names};
+use crate::topics::{self, create_line};
 use std::time::Duration;
 use weir_kafka::topics::{Topic, Topics};
-use weir_model::{Fault, TableName, TopicNaming};
+use weir_model::Fault;
 
 /// Time between two looks while Kafka does not answer.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-
-/// What is wrong with one topic, one sentence each.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The topic.
-    pub topic: String,
-    /// What is wrong with it.
-    pub what: String,
-}
 
 /// Looks until Kafka has answered once, and logs what it found.
 pub async fn watch(config: Config) {
     loop {
         match look(&config).await {
             Ok(findings) => {
-                for Finding { topic, what } in &findings {
-                    tracing::warn!(topic = %topic, "{what}");
+                for Finding { level, what, fix } in &findings {
+                    if *level == Level::Error {
+                        tracing::error!(fix = %fix, "{what}");
+                    } else {
+                        tracing::warn!(fix = %fix, "{what}");
+                    }
                 }
                 tracing::info!(findings = findings.len(), "topics are checked; `weir check` says more");
                 return;
@@ -43,62 +41,47 @@ pub async fn watch(config: Config) {
 pub async fn look(config: &Config) -> Result<Vec<Finding>, Fault> {
     let bootstrap = config.log.bootstrap.join(",");
     let properties = config.log.read_properties()?;
+    let captures = captured::all(config)?;
+    let at = bootstrap.clone();
     // Listing blocks, and creating the client reads files.
     let listing = tokio::task::spawn_blocking(move || {
-        let client = Topics::new(&bootstrap, &properties)?;
-        let topics = client.list()?;
-        Ok::<_, Fault>((client, topics))
+        let client = Topics::new(&at, &properties)?;
+        let (existing, brokers) = (client.list()?, client.brokers()?);
+        Ok::<_, Fault>((client, existing, brokers))
     });
-    let (client, topics) = listing.await.expect("listing does not panic")?;
-    let mut findings = Vec::new();
-    for (topic, is_wanted) in ours(config, &topics) {
-        let Some(found) = topics.iter().find(|found| found.name == topic) else {
-            if is_wanted && !config.log.topics.create {
-                let what = format!(
-                    "it is missing, so calls with its table fail: {}",
-                    create_line(config, &topic, u32::MAX)
-                );
-                findings.push(Finding { topic, what });
-            }
-            continue;
-        };
-        let mut found: Topic = found.clone();
-        found.settings = client.settings(&found.name).await?;
-        let complaints = found.complaints(config.log.part_size.as_usize());
-        findings.extend(complaints.into_iter().map(|one| Finding { topic: topic.clone(), what: one.text }));
+    let (client, existing, brokers) = listing.await.expect("listing does not panic")?;
+    let mut findings = missing(config, &captures, &existing, brokers.len());
+    for judged in topics::judged(config, &client, &existing, &brokers, &captures).await {
+        let subject = judged.subject();
+        findings.extend(judged.findings.into_iter().map(|one| one.about(&subject)));
     }
     Ok(findings)
 }
 
-/// Topics that captures write to, and whether a table that the configuration names needs it.
-fn ours(config: &Config, topics: &[Topic]) -> Vec<(String, bool)> {
-    let mut ours: Vec<(String, bool)> = Vec::new();
-    for section in config.capture.values() {
-        let Ok(rule) = TopicNaming::new(&section.topic.prefix, &section.topic.suffix) else { continue };
-        let named = section.tables.include.iter().filter(|table| !table.contains('*'));
-        for name in named {
-            let own = section.topic.names.get(name).cloned();
-            let by_rule = || Some(rule.topic(&TableName::new(name).ok()?).ok()?.to_string());
-            ours.extend(own.or_else(by_rule).map(|topic| (topic, true)));
+/// Topics that tables need which the configuration names, and that are missing or cannot be created.
+fn missing(
+    config: &Config,
+    captures: &[Captured<'_>],
+    existing: &[Topic],
+    broker_count: usize,
+) -> Vec<Finding> {
+    let existing: Vec<String> = existing.iter().map(|topic| topic.name.clone()).collect();
+    let named = captured::named(captures);
+    let places: Vec<_> = named.iter().map(|(capture, table)| capture.place(table)).collect();
+    let mut findings = names::collisions(&places, &existing);
+    for (capture, table) in &named {
+        let Ok(topic) = capture.settings.topic(table) else { continue };
+        let topic = topic.as_str();
+        let is_refused = existing.iter().any(|other| names::collide(topic, other));
+        if config.log.topics.create || is_refused || existing.iter().any(|found| found == topic) {
+            continue;
         }
-        let here = topics.iter().filter(|topic| rule.table(&topic.name).is_some());
-        ours.extend(here.map(|topic| (topic.name.clone(), false)));
+        let what = format!(
+            "capture.{}: table {table}: its topic {topic} is missing, so its calls fail, and what a region server has \
+             written after an entry of it waits too",
+            capture.name
+        );
+        findings.push(Finding::error(what, create_line(config, topic, broker_count)));
     }
-    // The wanted one of two comes first.
-    ours.sort_by_key(|(topic, is_wanted)| (topic.clone(), !is_wanted));
-    ours.dedup_by(|next, kept| next.0 == kept.0);
-    ours
-}
-
-/// The command that creates a topic as configured, on a cluster with at least so many brokers.
-pub(crate) fn create_line(config: &Config, topic: &str, brokers_max: u32) -> String {
-    let settings = &config.log.topics;
-    let replication = settings.replication.min(brokers_max);
-    format!(
-        "kafka-topics.sh --bootstrap-server {} --create --topic {topic} --partitions {} --replication-factor {replication} \
-         --config min.insync.replicas={}",
-        config.log.bootstrap.join(","),
-        settings.partitions,
-        settings.min_insync_replicas.min(replication)
-    )
+    findings
 }

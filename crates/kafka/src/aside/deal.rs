@@ -4,12 +4,14 @@
 
 use super::marks::{self, Dealt};
 use super::{Letter, MARKS, stamp};
+use crate::ffi::admin::{NewTopic, Refused as Refusal};
 use crate::producer::now_ms;
 use crate::reader::{refuse_addresses, unreachable};
-use crate::topics::{Topics, terms};
+use crate::reasons::Listener;
+use crate::topics::{Topics, fault_of, terms};
 use crate::{partition, parts};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::admin::AdminClient;
+use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
@@ -236,24 +238,14 @@ fn make_marks(
     }
     let replicas = all.iter().find(|one| one.name == letters).map_or(1, |one| one.replica_count);
     let replicas = i32::try_from(replicas).unwrap_or(1).max(1);
-    let admin: AdminClient<DefaultClientContext> = client.create().map_err(|error| failed(&error, MARKS))?;
-    let new = NewTopic::new(MARKS, 1, TopicReplication::Fixed(replicas)).set("cleanup.policy", "compact");
-    let options = AdminOptions::new().operation_timeout(Some(STEP_WAIT)).request_timeout(Some(STEP_WAIT));
-    // A thread of its own: the admin client is asynchronous, and nobody says what runtime this one is in.
-    let asked = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().ok()?;
-            Some(runtime.block_on(admin.create_topics([&new], &options)))
-        });
-        asking.join().ok().flatten()
-    });
-    let made = asked
-        .unwrap_or_else(|| Err(KafkaError::AdminOp(Code::Fail)))
-        .map_err(|error| failed(&error, MARKS))?;
-    match made.into_iter().find_map(Result::err) {
-        Some((_, code)) if code != Code::TopicAlreadyExists => {
-            let fault = Fault::new(FaultKind::Config, "W-KAFKA-TOPIC", "create the topic for marks", MARKS);
-            Err(fault.caused_by(format!("{code}; create it: one partition, cleanup.policy=compact")))
+    let admin: AdminClient<Listener> =
+        client.create_with_context(Listener::new(bootstrap)).map_err(|error| failed(&error, MARKS))?;
+    let settings = [("cleanup.policy", "compact".to_owned())];
+    let new = NewTopic { name: MARKS, partitions: 1, replication: replicas, settings: &settings };
+    match crate::ffi::admin::create_topic(&admin, &new, STEP_WAIT) {
+        Err(refused) if Code::from(refused.code) != Code::TopicAlreadyExists => {
+            let text = format!("{}; create it: one partition, cleanup.policy=compact", refused.text);
+            Err(fault_of(Refusal { text, ..refused }, "create the topic for marks", MARKS))
         }
         _ => Ok(()),
     }

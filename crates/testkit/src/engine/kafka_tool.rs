@@ -50,6 +50,30 @@ pub fn allow(bootstrap: &str, user: &str, kind: &str, name: &str, operation: &st
     run(&["allow", bootstrap, user, kind, name, operation]);
 }
 
+/// Runs a line such as `kafka-topics.sh --create ...`, as Kafka's own scripts do; what it says when it fails.
+///
+/// # Errors
+/// When the command ends with another code than 0.
+///
+/// # Panics
+/// When the script is none of those known here.
+pub fn script(line: &str) -> Result<String, String> {
+    let (name, words) = line.split_once(' ').expect("a script has arguments");
+    let main = match name {
+        "kafka-topics.sh" => "org.apache.kafka.tools.TopicCommand",
+        "kafka-configs.sh" => "kafka.admin.ConfigCommand",
+        "kafka-acls.sh" => "org.apache.kafka.tools.AclCommand",
+        other => panic!("{other} is not known here"),
+    };
+    let mut all = vec![main];
+    all.extend(words.split(' ').filter(|word| !word.is_empty()));
+    let output =
+        Command::new("java").args(java(256, &kafka::jars(), &all)).output().expect("java is installed");
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
 fn record(line: &str) -> JavaRecord {
     let mut words = line.split(' ');
     let mut next = || words.next().expect("four words before the headers");

@@ -1,7 +1,6 @@
 //! The command tree. Each command is one file here: arguments, help that teaches, and a call into the rooms below.
 
 mod aside;
-mod captured;
 mod check;
 mod config;
 mod demo;
@@ -19,14 +18,14 @@ use weir_model::Fault;
 
 const ABOUT: &str = "Weir turns HBase tables into ordered change streams on Apache Kafka.
 
-It poses as a replication peer cluster: no jar in region servers, no restart. Every write of a
-replicated table becomes a record, acknowledged to HBase only once Kafka has it for good.";
+It poses as a replication peer cluster: no jar in region servers, no restart. Every write in the
+WAL of a replicated table becomes a record, acknowledged to HBase only once Kafka has it for good.";
 
 const AFTER: &str = "Start here:
   weir demo                         see it work, with nothing installed
   weir config sample > weir.toml    a configuration with every key explained
   weir run                          capture
-  weir check                        what is wrong, and the command that mends it
+  weir check                        what is wrong, and the command that fixes it
   weir peer add --table message     tell HBase to send, and wait until it does
   weir log tail --table message     what came
   weir peer status; weir log lag    what waits: at HBase, and for a consumer of the log

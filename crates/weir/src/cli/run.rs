@@ -4,6 +4,7 @@ use crate::capture::{self, DRAIN_WAIT};
 use crate::config::{Config, load};
 use crate::exit::Exit;
 use crate::meter::Meter;
+use crate::topic_creator::TopicCreator;
 use crate::{console, telemetry, topic_watch};
 use prometheus_client::registry::Registry;
 use std::path::Path;
@@ -13,7 +14,7 @@ use weir_model::{Fault, FaultKind};
 use weir_runtime::budget::Budget;
 use weir_runtime::drain::Drain;
 
-/// Captures: takes every write of the replicated tables and writes it to Kafka, until SIGTERM or SIGINT.
+/// Captures: takes every write in the WAL of the replicated tables and writes it to Kafka, until SIGTERM or SIGINT.
 ///
 /// It keeps no state: kill it and start it again at will. What was not acknowledged stays in HBase's own
 /// replication queue and comes again.
@@ -39,6 +40,9 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
     if config.capture.is_empty() {
         let about = format!("{} has no [capture.NAME] section", file.display());
         return Err(Fault::new(FaultKind::Config, load::CODE, "find something to run", about));
+    }
+    for doubt in config.doubts()? {
+        tracing::warn!(fix = %doubt.fix, "{}", doubt.what);
     }
     crate::open_files::raise();
     super::runtime()?.block_on(capture_all(config))
@@ -74,7 +78,7 @@ async fn capture_all(config: Config) -> Result<Exit, Fault> {
     let producer = Producer::start(producer_config(&config)?).map_err(as_in_the_file)?;
     weir_kafka::meter::register(producer.stats(), &mut registry);
     let log: Arc<dyn weir_runtime::log::LogWriter> = Arc::new(producer.clone());
-    let creator = capture::TopicCreator::new(&config.log)?;
+    let creator = TopicCreator::new(&config)?;
     let topics = tokio::spawn(topic_watch::watch(config.clone()));
     let mut running = Vec::new();
     for (name, section) in &config.capture {

@@ -1,6 +1,7 @@
-//! Reading and checking the file: every error names the place, what is wrong with it, and how to mend it.
+//! Reading and checking the file: every error names the place, what is wrong with it, and how to fix it.
 
 use super::{Config, Key};
+use crate::diagnosis::{Finding, names};
 use std::collections::BTreeMap;
 use std::path::Path;
 use weir_model::{Fault, FaultKind, TableName, TopicName, TopicNaming};
@@ -93,7 +94,32 @@ impl Config {
                 ));
             }
         }
-        Ok(())
+        self.validate_names()
+    }
+
+    /// Tables that the file names and whose topics Kafka would not create beside each other.
+    fn validate_names(&self) -> Result<(), String> {
+        let captures = crate::captured::all(self).map_err(|fault| fault.chain())?;
+        let named = crate::captured::named(&captures);
+        let places: Vec<_> = named.iter().map(|(capture, table)| capture.place(table)).collect();
+        match names::collisions(&places, &[]).into_iter().next() {
+            Some(finding) => Err(format!("{}; fix: {}", finding.what, finding.fix)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is accepted and may not be meant: tables or captures that share a topic.
+    ///
+    /// # Errors
+    /// When a section cannot be used, which [`Config::validate`] has excluded.
+    pub fn doubts(&self) -> Result<Vec<Finding>, Fault> {
+        let captures = crate::captured::all(self)?;
+        let named = crate::captured::named(&captures);
+        let places: Vec<_> = named.iter().map(|(capture, table)| capture.place(table)).collect();
+        let patterns: Vec<names::Patterns<'_>> = captures.iter().map(|capture| capture.patterns()).collect();
+        let mut found = names::shared(&places);
+        found.extend(names::shared_patterns(&patterns));
+        Ok(found)
     }
 
     fn validate_log(&self) -> Result<(), String> {
@@ -243,6 +269,43 @@ mod tests {
             &["log.properties.\"sasl.password\"", "{ env ="],
         );
         refused("[limits]\nin-flight = \"1KiB\"\n", &["limits.in-flight"]);
+    }
+
+    #[test]
+    fn tables_whose_topics_kafka_does_not_create_together_are_refused_with_a_name_for_one() {
+        let two = "[capture.a]\ntables.include = [\"a.b\", \"a_b\"]\n";
+        refused(
+            two,
+            &[
+                "table a_b and table a.b",
+                "fix: set capture.a.topic.names = { \"a_b\" = \"hbase.default--a-b.wal\" }",
+            ],
+        );
+        text_of(&format!("{two}topic.names = {{ \"a_b\" = \"hbase.default--a-b.wal\" }}\n"), "x").unwrap();
+        let apart = "[capture.a]\ntables.include = [\"a.b\"]\n[capture.b]\nlisten = \"h:1\"\ntables.include = [\"a_b\"]\n";
+        refused(apart, &["capture.b: table a_b and table a.b of capture.a"]);
+        let names = "[capture.a]\ntopic.names = { \"x\" = \"p.q\", \"y\" = \"p_q\" }\n";
+        refused(
+            names,
+            &["table y and table x", "names = { \"x\" = \"p.q\", \"y\" = \"hbase.default--y.wal\" }"],
+        );
+    }
+
+    #[test]
+    fn tables_and_captures_that_share_a_topic_are_accepted_and_named() {
+        let doubts = |text: &str| {
+            let doubts = text_of(text, "x").unwrap().doubts().unwrap();
+            doubts.into_iter().map(|doubt| format!("{}; fix: {}", doubt.what, doubt.fix)).collect::<Vec<_>>()
+        };
+        let found = doubts("[capture.a]\n[capture.b]\nlisten = \"h:1\"\n");
+        assert!(
+            found.len() == 1 && found[0].contains("capture.b") && found[0].contains("capture.a"),
+            "{found:?}"
+        );
+        let found = doubts("[capture.a]\ntopic.names = { \"x\" = \"t\", \"y\" = \"t\" }\n");
+        assert!(found.len() == 1 && found[0].contains("table y and table x"), "{found:?}");
+        let apart = "[capture.a]\n[capture.b]\nlisten = \"h:1\"\ntopic.prefix = \"b.\"\n";
+        assert_eq!(doubts(apart), Vec::<String>::new());
     }
 
     #[test]

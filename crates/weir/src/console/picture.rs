@@ -4,6 +4,7 @@ use super::play::Account;
 use super::rates::Rates;
 use super::units;
 use crate::capture::{FaultBoard, Running, TableBoard};
+use crate::failures::Failure;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -105,6 +106,8 @@ pub(super) struct CapturePicture {
     pub(super) sources: Vec<SourcePicture>,
     pub(super) tables: Vec<TablePicture>,
     pub(super) faults: BTreeMap<&'static str, FaultBoard>,
+    /// What fails now: no call with these tables has succeeded since.
+    pub(super) failing: Vec<Failure>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -191,6 +194,7 @@ impl Look<'_> {
             sources,
             tables,
             faults: running.board.faults(),
+            failing: running.board.failing(self.now_ms),
         }
     }
 

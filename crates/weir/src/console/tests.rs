@@ -53,6 +53,7 @@ fn capture() -> CapturePicture {
         }],
         tables: vec![TablePicture { name: "message".into(), board, entries_per_s: 1.0, bytes_per_s: 2.0 }],
         faults: [("W-KAFKA-UNREACHABLE", fault("no leader", NOW - 3_600_000))].into(),
+        failing: Vec::new(),
     }
 }
 

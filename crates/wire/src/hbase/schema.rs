@@ -11,6 +11,9 @@ pub const GET: &str = "GetTableDescriptors";
 pub const MODIFY: &str = "ModifyTable";
 
 const SCOPE: &[u8] = b"REPLICATION_SCOPE";
+/// Name and value are upper case: HBase writes and reads them by `Durability.name()`, on 1.x and 2.x alike.
+const DURABILITY: &[u8] = b"DURABILITY";
+const SKIP_WAL: &[u8] = b"SKIP_WAL";
 const WHAT: &str = "table descriptor";
 
 /// A column family.
@@ -29,6 +32,9 @@ pub struct Schema {
     pub table: TableName,
     /// Its families, in the order of the descriptor.
     pub families: Vec<Family>,
+    /// Whether its `DURABILITY` is `SKIP_WAL`: its writes are in no WAL, unless a mutation asks for more, so nothing of
+    /// it can be replicated.
+    pub skips_wal: bool,
     raw: Vec<u8>,
 }
 
@@ -100,17 +106,23 @@ impl Schema {
     /// # Errors
     /// When it does not parse.
     pub fn parse(message: &[u8]) -> Result<Self, WireError> {
-        let (mut table, mut families) = (None, Vec::new());
+        let (mut table, mut families, mut skips_wal) = (None, Vec::new(), false);
         let mut cursor = Cursor::new(message);
         while let Some((number, field)) = cursor.field(WHAT)? {
             match number {
                 1 => table = Some(parse_table_name(field.bytes(WHAT)?)?),
+                2 => {
+                    let (name, value) = pair(field.bytes(WHAT)?)?;
+                    if name == DURABILITY {
+                        skips_wal = value == SKIP_WAL;
+                    }
+                }
                 3 => families.push(family(field.bytes(WHAT)?)?),
                 _ => {}
             }
         }
         let table = table.ok_or(WireError::Missing { what: "table name" })?;
-        Ok(Self { table, families, raw: message.to_vec() })
+        Ok(Self { table, families, skips_wal, raw: message.to_vec() })
     }
 
     /// The descriptor's bytes.
@@ -258,6 +270,16 @@ mod tests {
         let all = after.with_scope(&[b"a", b"b", b"c"]).unwrap();
         assert_eq!(all.families.iter().map(|family| family.scope).collect::<Vec<_>>(), [1, 1, 1]);
         assert_eq!(schema.with_scope(&[]).unwrap(), schema);
+    }
+
+    #[test]
+    fn a_table_that_skips_the_wal_is_told_from_others() {
+        for (value, expect) in [("SKIP_WAL", true), ("USE_DEFAULT", false), ("ASYNC_WAL", false)] {
+            let mut message = a_table(&[]);
+            put_bytes_field(&mut message, 2, &attribute(b"DURABILITY", value.as_bytes()));
+            assert_eq!(Schema::parse(&message).unwrap().skips_wal, expect, "{value}");
+        }
+        assert!(!Schema::parse(&a_table(&[])).unwrap().skips_wal);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const fn ahead_ms(theirs: i64, before: i64, after: i64) -> i64 {
 }
 
 /// ZooKeeper's clock.
-pub(super) fn zookeeper(at: &str, moment: Moment, findings: &Findings) {
+pub(super) fn zookeeper(at: &str, moment: Moment, findings: &mut Findings) {
     let ahead = ahead_ms(moment.theirs_ms, moment.before_ms, moment.after_ms);
     if ahead.abs() <= SKEW_MS_MAX {
         findings.ok(&format!("{at}: this clock and ZooKeeper's agree within {}", human::span(SKEW_MS_MAX)));
@@ -37,7 +37,7 @@ pub(super) fn zookeeper(at: &str, moment: Moment, findings: &Findings) {
 }
 
 /// The clocks of region servers, from the times of their last reports.
-pub(super) fn region_servers(at: &str, servers: &[ServerLoad], now_ms: i64, findings: &Findings) {
+pub(super) fn region_servers(at: &str, servers: &[ServerLoad], now_ms: i64, findings: &mut Findings) {
     let mut is_well = !servers.is_empty();
     for server in servers {
         let theirs = i64::try_from(server.reported_at_ms).unwrap_or(i64::MAX);
@@ -57,9 +57,9 @@ pub(super) fn region_servers(at: &str, servers: &[ServerLoad], now_ms: i64, find
     }
 }
 
-fn say_skew(whose: &str, ahead: i64, findings: &Findings) {
+fn say_skew(whose: &str, ahead: i64, findings: &mut Findings) {
     let side = if ahead > 0 { "ahead of" } else { "behind" };
-    findings.warn(
+    findings.warning(
         &format!(
             "{whose} is at least {} {side} this one: ages and lags are wrong by as much",
             human::span(ahead.abs())

@@ -1,8 +1,10 @@
-//! `weir check`: what is wrong, and the command that mends it. A doctor, not a test of the code.
+//! `weir check`: what is wrong, and the command that fixes it. A doctor, not a test of the code.
 
 mod clock;
 mod findings;
 mod log;
+mod queues;
+mod running;
 mod scopes;
 mod source;
 
@@ -13,11 +15,12 @@ use findings::Findings;
 use std::path::Path;
 use weir_model::Fault;
 
-/// Looks at ZooKeeper, the peer, scopes, clocks, Kafka and topics: says what is wrong and the command that mends it.
+/// Looks at ZooKeeper, the peer, scopes, queues, clocks, Kafka and topics, and asks the running process what fails now:
+/// says what is wrong and the command that fixes it.
 ///
-/// Each line starts with `ok`, `note` (nothing to do), `warn` (it works, and one day may not) or `WRONG` (it does not
-/// work). It changes nothing, but for a znode that it makes and takes away to read ZooKeeper's clock. Exit code 1 when
-/// anything is wrong.
+/// Each line starts with `ok`, `info` (nothing to do), `warning` (it works, and one day may not) or `error` (it does not
+/// work, or acknowledged records are lost by it). It changes nothing, but for a znode that it makes and takes away to read ZooKeeper's clock. Exit code 1 when
+/// there is an error.
 #[derive(clap::Args)]
 pub(super) struct Arguments {}
 
@@ -25,15 +28,19 @@ pub(super) fn run(file: &Path, _: &Arguments) -> Result<Exit, Fault> {
     let config = load::file(file)?;
     let mut findings = Findings::default();
     findings.ok(&format!("configuration {}", file.display()));
+    config.doubts()?.iter().for_each(|doubt| findings.add(doubt));
     runtime()?.block_on(async {
-        let mut tables = Vec::new();
+        let mut sources = Vec::new();
         for (name, section) in &config.capture {
-            tables.push((name.as_str(), source::check(name, section, &mut findings).await?));
+            sources.push(source::check(name, section, &mut findings).await?);
+            queues::check(name, section, &mut findings).await;
         }
         if config.capture.is_empty() {
-            findings.wrong("there is no [capture.NAME] section", "weir config sample > weir.toml");
+            findings.error("there is no [capture.NAME] section", "weir config sample > weir.toml");
         }
-        log::check(&config, &tables, &mut findings).await
+        log::check(&config, &sources, &mut findings).await?;
+        // Last, so that what fails now stands at the end of a long report.
+        running::check(&config, &sources, &mut findings).await
     })?;
-    Ok(if findings.wrong_count() == 0 { Exit::Done } else { Exit::Found })
+    Ok(if findings.error_count() == 0 { Exit::Done } else { Exit::Found })
 }

@@ -3,6 +3,7 @@
 use super::findings::Findings;
 use crate::cli::peer::shell;
 use crate::config::Capture;
+use crate::diagnosis::durability;
 use std::collections::BTreeSet;
 use weir_apps::capture::Settings;
 use weir_model::TableName;
@@ -46,6 +47,9 @@ pub(super) fn check(
     if let Some(peer) = peer {
         say_filtered(at, section, &coming, peer, findings);
     }
+    for taken in coming.iter().filter(|taken| taken.schema.skips_wal) {
+        findings.add(&durability::skips_wal(&taken.schema.table).about(at));
+    }
     if !coming.is_empty() {
         findings.ok(&format!("{at}: {} tables are replicated: {}", coming.len(), names(&coming)));
     }
@@ -71,11 +75,11 @@ fn look<'a>(schema: &'a Schema, settings: &Settings) -> Taken<'a> {
     Taken { schema, coming, silent }
 }
 
-fn missing(at: &str, named: &BTreeSet<TableName>, schemas: &[Schema], findings: &Findings) {
+fn missing(at: &str, named: &BTreeSet<TableName>, schemas: &[Schema], findings: &mut Findings) {
     for table in named.iter().filter(|table| !schemas.iter().any(|schema| schema.table == **table)) {
-        findings.warn(
+        findings.warning(
             &format!("{at}: the source has no table {table}"),
-            &format!("hbase shell> create '{table}', {{ NAME => 'FAMILY', REPLICATION_SCOPE => 1 }}    (or mend {at}.tables)"),
+            &format!("hbase shell> create '{table}', {{ NAME => 'FAMILY', REPLICATION_SCOPE => 1 }}    (or fix {at}.tables)"),
         );
     }
 }
@@ -85,32 +89,32 @@ fn say_named(at: &str, taken: &Taken<'_>, are_families_named: bool, findings: &m
         return;
     }
     let table = &taken.schema.table;
-    let mend = format!(
+    let fix = format!(
         "weir peer add --table {table}:{}    (HBase 1.x: hbase shell> {})",
         taken.silent.join(","),
         shell::alter(table.as_str(), &taken.silent)
     );
     if taken.coming.is_empty() || are_families_named {
-        findings.wrong(
+        findings.error(
             &format!(
                 "{at}: nothing comes of {table}, families {}: REPLICATION_SCOPE is 0",
                 taken.silent.join(", ")
             ),
-            &mend,
+            &fix,
         );
     } else {
-        findings.warn(
+        findings.warning(
             &format!(
                 "{at}: families {} of {table} stay at home: REPLICATION_SCOPE is 0",
                 taken.silent.join(", ")
             ),
-            &mend,
+            &fix,
         );
     }
 }
 
 /// Tables that only a pattern takes: that none of their families is replicated may be meant so.
-fn say_matched(at: &str, taken: &[Taken<'_>], named: &BTreeSet<TableName>, findings: &Findings) {
+fn say_matched(at: &str, taken: &[Taken<'_>], named: &BTreeSet<TableName>, findings: &mut Findings) {
     let silent: Vec<&Taken<'_>> = taken
         .iter()
         .filter(|table| table.coming.is_empty() && !table.silent.is_empty())
@@ -118,7 +122,7 @@ fn say_matched(at: &str, taken: &[Taken<'_>], named: &BTreeSet<TableName>, findi
         .collect();
     let Some(first) = silent.first() else { return };
     let table = &first.schema.table;
-    findings.warn(
+    findings.warning(
         &format!(
             "{at}: nothing comes of {} tables that tables.include matches, because REPLICATION_SCOPE is 0: {}",
             silent.len(),
@@ -131,14 +135,20 @@ fn say_matched(at: &str, taken: &[Taken<'_>], named: &BTreeSet<TableName>, findi
     );
 }
 
-fn say_filtered(at: &str, section: &Capture, coming: &[&Taken<'_>], peer: &PeerConfig, findings: &Findings) {
+fn say_filtered(
+    at: &str,
+    section: &Capture,
+    coming: &[&Taken<'_>],
+    peer: &PeerConfig,
+    findings: &mut Findings,
+) {
     let id = &section.peer;
     for taken in coming {
         let table = &taken.schema.table;
         let kept: Vec<&str> =
             taken.coming.iter().filter(|family| !peer.ships(table, family)).map(String::as_str).collect();
         if !kept.is_empty() {
-            let mend = match &peer.filter {
+            let fix = match &peer.filter {
                 Filter::Only(_) => {
                     format!("hbase shell> append_peer_tableCFs '{id}', {{ \"{table}\" => [] }}")
                 }
@@ -146,12 +156,12 @@ fn say_filtered(at: &str, section: &Capture, coming: &[&Taken<'_>], peer: &PeerC
                     "hbase shell> set_peer_exclude_tableCFs '{id}', {{}}; set_peer_exclude_namespaces '{id}', []    (lifts all exceptions)"
                 ),
             };
-            findings.warn(
+            findings.warning(
                 &format!(
                     "{at}: peer {id} is not sent {table}, families {}: its own filter keeps them",
                     kept.join(", ")
                 ),
-                &mend,
+                &fix,
             );
         }
     }

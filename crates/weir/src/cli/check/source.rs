@@ -10,7 +10,7 @@ use std::time::Duration;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
 use weir_hbase::registration;
-use weir_model::{Fault, TableName};
+use weir_model::{Fault, TableName, address};
 use weir_wire::hbase::cell_block::Codec;
 use weir_wire::hbase::cluster_key::ClusterKey;
 use zookeeper_client::Client;
@@ -18,59 +18,71 @@ use zookeeper_client::Client;
 /// How long a name or a connection may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(3);
 
-/// Looks at a source; returns the tables whose topics are needed.
-pub(super) async fn check(
-    name: &str,
+/// A source, as far as it could be looked at.
+pub(super) struct Source<'a> {
+    /// Name of the capture section.
+    pub(super) name: &'a str,
+    /// Tables whose topics are needed.
+    pub(super) tables: BTreeSet<TableName>,
+    /// All tables that the source has; `None` when its master does not tell.
+    pub(super) existing: Option<BTreeSet<TableName>>,
+}
+
+/// Looks at a source.
+pub(super) async fn check<'a>(
+    name: &'a str,
     section: &config::Capture,
     findings: &mut Findings,
-) -> Result<BTreeSet<TableName>, Fault> {
+) -> Result<Source<'a>, Fault> {
     let at = format!("capture.{name}");
     let settings = crate::capture::settings(section)?;
     let named = section.tables.include.iter().filter(|table| !table.contains('*'));
-    let mut tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
+    let tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
+    let mut source = Source { name, tables, existing: None };
     let client = match registration::connect(&section.zookeeper).await {
         Ok(client) => client,
         Err(fault) => {
-            findings.wrong(
+            findings.error(
                 &format!("{at}: {}", fault.chain()),
                 &format!("start ZooKeeper; or set {at}.zookeeper to the quorum of the source"),
             );
-            return Ok(tables);
+            return Ok(source);
         }
     };
     match registration::read_cluster_id(&client, &section.znode_parent).await {
         Ok(id) => findings.ok(&format!("{at}: HBase cluster {id} at {}", section.zookeeper)),
         Err(fault) => {
-            findings.wrong(
+            findings.error(
                 &format!("{at}: {}", fault.chain()),
                 &format!("set {at}.znode-parent to zookeeper.znode.parent of the source"),
             );
-            return Ok(tables);
+            return Ok(source);
         }
     }
-    let mends = "look at that ZooKeeper and its log";
+    let fix = "look at that ZooKeeper and its log";
     if let Err(fault) = registered(&at, section, &client, findings).await {
-        findings.wrong(&format!("{at}: {}", fault.chain()), mends);
+        findings.error(&format!("{at}: {}", fault.chain()), fix);
     }
     let peer = match peer(&at, section, &client, findings).await {
         Ok(peer) => peer,
         Err(fault) => {
-            findings.wrong(&format!("{at}: {}", fault.chain()), mends);
+            findings.error(&format!("{at}: {}", fault.chain()), fix);
             None
         }
     };
     match ask_master(&client, section).await {
         Ok((status, schemas)) => {
             let config = peer.as_ref().map(|peer| &peer.config);
-            tables.extend(scopes::check(&at, section, &settings, &schemas, config, findings));
+            source.existing = Some(schemas.iter().map(|schema| schema.table.clone()).collect());
+            source.tables.extend(scopes::check(&at, section, &settings, &schemas, config, findings));
             clock::region_servers(&at, &status.servers, human::now_ms(), findings);
         }
-        Err(fault) => findings.warn(
+        Err(fault) => findings.warning(
             &format!("{at}: scopes and clocks of region servers are not checked: {}", fault.chain()),
             "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'",
         ),
     }
-    Ok(tables)
+    Ok(source)
 }
 
 async fn ask_master(
@@ -95,7 +107,7 @@ async fn registered(
         Some(quorum) => match registration::connect(quorum).await {
             Ok(client) => Some(client),
             Err(fault) => {
-                findings.wrong(
+                findings.error(
                     &format!("{at}: {}", fault.chain()),
                     &format!("start that ZooKeeper; or set {at}.peer-zookeeper to the quorum that holds the fake cluster"),
                 );
@@ -108,7 +120,7 @@ async fn registered(
     let mut addresses: BTreeSet<(String, u16)> =
         servers.iter().map(|server| (server.host.clone(), server.port)).collect();
     if servers.is_empty() {
-        findings.wrong(
+        findings.error(
             &format!(
                 "{at}: nothing is registered at {base} on {quorum}: region servers find nobody to send to"
             ),
@@ -142,10 +154,10 @@ async fn reach(
     let looked_up = tokio::time::timeout(CONNECT_WAIT, tokio::net::lookup_host((host, port))).await;
     let found: Vec<_> =
         looked_up.map_or_else(|_| Vec::new(), |found| found.map(Iterator::collect).unwrap_or_default());
-    let mend =
+    let fix =
         format!("set {at}.advertise to a name or address of this machine that every region server resolves");
     if found.is_empty() {
-        findings.wrong(&format!("{at}: the advertised name {host:?} does not resolve here"), &mend);
+        findings.error(&format!("{at}: the advertised name {host:?} does not resolve here"), &fix);
         return;
     }
     let is_here =
@@ -153,18 +165,19 @@ async fn reach(
     if found.iter().all(|address| address.ip().is_loopback())
         && let Some(away) = region_servers.iter().find(|name| !is_here(name))
     {
-        findings.warn(
+        findings.warning(
             &format!("{at}: the advertised name {host:?} is this machine's loopback address; region server {away} would connect to itself"),
-            &mend,
+            &fix,
         );
     }
     if is_registered {
+        let place = address::join(host, port);
         let connected =
             tokio::time::timeout(CONNECT_WAIT, tokio::net::TcpStream::connect((host, port))).await;
         match connected {
-            Ok(Ok(_)) => findings.ok(&format!("{at}: {host}:{port} takes connections")),
-            _ => findings.warn(
-                &format!("{at}: {host}:{port} is registered and takes no connection from here"),
+            Ok(Ok(_)) => findings.ok(&format!("{at}: {place} takes connections")),
+            _ => findings.warning(
+                &format!("{at}: {place} is registered and takes no connection from here"),
                 "open that port in the firewall; or start `weir run` there again",
             ),
         }
@@ -182,7 +195,7 @@ async fn peer(
     let add = shell::add_peer(id, &add::plain_wish(section));
     let found = peers::list(client, &section.znode_parent).await?.into_iter().find(|peer| peer.id == *id);
     let Some(peer) = found else {
-        findings.wrong(
+        findings.error(
             &format!("{at}: the source has no peer {id:?}"),
             &format!("weir peer add    (HBase 1.x: hbase shell> {add})"),
         );
@@ -195,7 +208,7 @@ async fn peer(
     } else {
         // HBase cannot change where a peer points, and removing one throws its queue away.
         let there = peer.config.cluster_key.rsplit(':').next().unwrap_or_default();
-        findings.wrong(
+        findings.error(
             &format!(
                 "{at}: peer {id} points to {:?}, not to {} on {}",
                 peer.config.cluster_key,
@@ -211,7 +224,7 @@ async fn peer(
     if peer.is_enabled {
         findings.ok(&format!("{at}: peer {id} is enabled"));
     } else {
-        findings.wrong(
+        findings.error(
             &format!("{at}: peer {id} is disabled"),
             &format!("weir peer enable    (HBase 1.x: hbase shell> enable_peer '{id}')"),
         );
@@ -222,7 +235,7 @@ async fn peer(
         .into_iter()
         .filter(|server| !server.has_queue)
     {
-        findings.warn(
+        findings.warning(
             &format!(
                 "{at}: {} has not taken peer {id} up yet; on HBase 1.x what it writes now never comes",
                 server.server
@@ -233,7 +246,7 @@ async fn peer(
     if peers::announces_bulk_loads(client, &section.znode_parent, id).await? {
         findings.ok(&format!("{at}: bulk loads are announced to peer {id}"));
     } else {
-        findings.note(&format!(
+        findings.info(&format!(
             "{at}: bulk loads are not announced: region servers have hbase.replication.bulkload.enabled off, or had it off when they took peer {id} up"
         ));
     }
@@ -245,7 +258,7 @@ fn settings(at: &str, peer: &Peer, findings: &mut Findings) {
     let id = &peer.id;
     match peer.config.setting(add::RATIO) {
         Some("1.0" | "1") => findings.ok(&format!("{at}: sources use all virtual servers")),
-        other => findings.wrong(
+        other => findings.error(
             &format!("{at}: replication.source.ratio of peer {id} is {}: a source uses only a part of the virtual servers", other.unwrap_or("not set")),
             &format!("hbase shell> update_peer_config '{id}', CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}"),
         ),
@@ -253,7 +266,7 @@ fn settings(at: &str, peer: &Peer, findings: &mut Findings) {
     if let Some(class) = peer.config.setting(add::CODEC)
         && Codec::of_class(class) != Some(Codec::KeyValueWithTags)
     {
-        findings.warn(
+        findings.warning(
             &format!(
                 "{at}: peer {id} has the codec {class}, which drops the tags of cells (TTL, visibility, ACL)"
             ),

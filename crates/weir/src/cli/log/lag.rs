@@ -1,6 +1,7 @@
 //! `weir log lag`: how far a consumer group is behind; without a group, how old the newest records are.
 
-use crate::cli::{captured, human, say};
+use crate::captured;
+use crate::cli::{human, say};
 use crate::config::Config;
 use crate::exit::Exit;
 use serde_json::json;
@@ -17,6 +18,9 @@ pub(super) struct Lag {
     /// Only this topic; may be given more than once. Otherwise all topics of captured tables.
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
+    /// Only topics of this capture section.
+    #[arg(long, value_name = "NAME", conflicts_with = "topic")]
+    capture: Option<String>,
     /// A table for reading instead of JSON lines.
     #[arg(long)]
     human: bool,
@@ -58,10 +62,10 @@ impl Lag {
         if !self.topic.is_empty() {
             return Ok(self.topic.clone());
         }
-        let captures = captured::all(config)?;
+        let captures = captured::chosen(config, self.capture.as_deref())?;
         let mut topics: Vec<String> =
             Topics::new(bootstrap, properties)?.list()?.into_iter().map(|topic| topic.name).collect();
-        topics.retain(|topic| captured::of_topic(&captures, topic).is_some());
+        topics.retain(|topic| !captured::of_topic(&captures, topic).is_empty());
         if topics.is_empty() {
             let cause = "no topic of a captured table is there; `weir check` says which are missing, --topic takes any";
             return Err(

@@ -3,12 +3,14 @@
 mod bytes;
 mod lag;
 
-use super::captured;
 use super::{human, runtime, say};
+use crate::captured;
 use crate::config::{Config, load};
+use crate::diagnosis::Finding;
 use crate::exit::Exit;
+use crate::topics;
 use bytes::{escape, unescape, unhex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Lists the topics of captured tables, with what is unwise about their settings.
+    /// Lists the topics of captured tables, with what is wrong or unwise about their settings and the command that fixes it.
     Topics,
     /// Prints records of a table as they come; Ctrl-C ends it.
     Tail(Tail),
@@ -55,6 +57,9 @@ struct Tail {
     /// The table: `message` or `namespace:message`.
     #[arg(long)]
     table: String,
+    /// Only what this capture section writes. Otherwise the topics of all captures that take the table.
+    #[arg(long, value_name = "NAME")]
+    capture: Option<String>,
     /// Only cells of rows that start so, in HBase's escaped notation (`\x00` for a byte).
     #[arg(long, value_name = "ROW")]
     row_prefix: Option<String>,
@@ -80,7 +85,7 @@ struct Form {
 
 pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
     match &arguments.command {
-        Command::Topics => topics(&load::file(file)?),
+        Command::Topics => list_topics(&load::file(file)?),
         Command::Tail(tail) => tail.run(&load::file(file)?),
         Command::Lag(lag) => lag.run(&load::file(file)?),
         Command::Decode { file, hex, form } => decode(file, *hex, *form),
@@ -92,42 +97,60 @@ fn wrong(doing: &'static str, about: &str, cause: impl ToString) -> Fault {
     Fault::new(FaultKind::Config, load::CODE, doing, about).caused_by(cause.to_string())
 }
 
-fn topics(config: &Config) -> Result<Exit, Fault> {
+fn list_topics(config: &Config) -> Result<Exit, Fault> {
     let client = Topics::new(&config.log.bootstrap.join(","), &config.log.read_properties()?)?;
-    let runtime = runtime()?;
     let captures = captured::all(config)?;
-    for mut topic in client.list()? {
-        let Some((name, table)) = captured::of_topic(&captures, &topic.name) else { continue };
-        topic.settings = runtime.block_on(client.settings(&topic.name))?;
-        let complaints = topic.complaints(config.log.part_size.as_usize());
-        let warnings: Vec<String> = complaints.into_iter().map(|complaint| complaint.text).collect();
-        say(&serde_json::json!({
-            "capture": name, "table": table, "topic": topic.name, "partitions": topic.partition_count,
-            "replicas": topic.replica_count, "retention_ms": topic.settings.get("retention.ms"), "warnings": warnings,
-        })
-        .to_string());
+    let (existing, brokers) = (client.list()?, client.brokers()?);
+    let judged = runtime()?.block_on(topics::judged(config, &client, &existing, &brokers, &captures));
+    for judged in judged {
+        let findings: Vec<serde_json::Value> = judged.findings.iter().map(finding).collect();
+        // One line for each table: tables and captures may share a topic.
+        for (capture, table) in captured::of_topic(&captures, &judged.topic.name) {
+            say(&serde_json::json!({
+                "capture": capture.name, "table": table, "topic": judged.topic.name,
+                "partitions": judged.topic.partition_count, "replicas": judged.topic.replica_count,
+                "retention_ms": judged.retention_ms, "findings": findings,
+            })
+            .to_string());
+        }
     }
     Ok(Exit::Done)
 }
 
-/// The topic of a table, by the first capture that takes it.
-fn topic_of(config: &Config, table: &TableName) -> Result<TopicName, Fault> {
-    let captures = captured::all(config)?;
-    let capture = captures.iter().find(|capture| capture.settings.takes(table)).ok_or_else(|| {
-        wrong(
-            "name the topic",
-            table.as_str(),
-            "no [capture.NAME] takes this table (tables.include, tables.exclude)",
-        )
-    })?;
-    capture.settings.topic(table).map_err(|error| wrong("name the topic", table.as_str(), error))
+fn finding(finding: &Finding) -> serde_json::Value {
+    serde_json::json!({ "level": finding.level.word(), "what": finding.what, "fix": finding.fix })
+}
+
+/// The topics of a table: one for each capture that takes it, or of the capture that was asked for.
+fn topics_of(config: &Config, table: &TableName, asked: Option<&str>) -> Result<Vec<TopicName>, Fault> {
+    let captures = captured::chosen(config, asked)?;
+    let takers = captures.iter().filter(|capture| capture.settings.takes(table));
+    let topics: Result<BTreeSet<TopicName>, Fault> = takers
+        .map(|capture| {
+            let topic = capture.settings.topic(table);
+            topic.map_err(|error| wrong("name the topic", table.as_str(), error))
+        })
+        .collect();
+    match topics? {
+        topics if topics.is_empty() => {
+            let cause = match asked {
+                Some(name) => {
+                    format!("capture.{name} does not take this table (tables.include, tables.exclude)")
+                }
+                None => "no [capture.NAME] takes this table (tables.include, tables.exclude)".to_owned(),
+            };
+            Err(wrong("name the topic", table.as_str(), cause))
+        }
+        topics => Ok(topics.into_iter().collect()),
+    }
 }
 
 impl Tail {
     fn run(&self, config: &Config) -> Result<Exit, Fault> {
         let table =
             TableName::new(&self.table).map_err(|error| wrong("understand --table", &self.table, error))?;
-        let topic = topic_of(config, &table)?;
+        let topics = topics_of(config, &table, self.capture.as_deref())?;
+        let topics: Vec<String> = topics.iter().map(ToString::to_string).collect();
         let prefix = match &self.row_prefix {
             Some(text) => Some(
                 unescape(text)
@@ -144,8 +167,7 @@ impl Tail {
             }
         };
         let bootstrap = config.log.bootstrap.join(",");
-        let mut reader =
-            Reader::open(&bootstrap, &config.log.read_properties()?, &[topic.to_string()], start)?;
+        let mut reader = Reader::open(&bootstrap, &config.log.read_properties()?, &topics, start)?;
         let is_over = interrupted()?;
         while !is_over.load(Ordering::Relaxed) {
             match reader.next(Duration::from_millis(200))? {
@@ -269,4 +291,24 @@ fn human(place: &str, change: &Change<'_>) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_two_captures_has_the_topics_of_both_and_one_can_be_chosen() {
+        let text = "[capture.a]\n[capture.b]\nlisten = \"h:1\"\ntopic.prefix = \"b.\"\ntables.exclude = [\"only-a\"]\n";
+        let config = load::text_of(text, "x").unwrap();
+        let of = |table: &str, asked: Option<&str>| {
+            let topics = topics_of(&config, &TableName::new(table).unwrap(), asked);
+            topics.map(|topics| topics.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(of("t", None).unwrap(), ["b.t.wal", "hbase.t.wal"]);
+        assert_eq!(of("t", Some("b")).unwrap(), ["b.t.wal"]);
+        assert_eq!(of("only-a", None).unwrap(), ["hbase.only-a.wal"]);
+        assert!(of("only-a", Some("b")).unwrap_err().chain().contains("capture.b does not take"));
+        assert!(of("t", Some("c")).unwrap_err().chain().contains("there are: a, b"));
+    }
 }

@@ -3,6 +3,7 @@
 use super::shell;
 use crate::cli::say;
 use crate::config::{Capture, load};
+use crate::diagnosis::{Finding, durability};
 use crate::exit::Exit;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
@@ -155,11 +156,23 @@ pub(super) async fn run(
         carry_out(&mut master, id, &plan).await?;
         Exit::Done
     };
+    let is_all_in_wal = warn_of_tables_without_wal(&plan);
     if peer.is_some_and(|peer| !peer.is_enabled) {
-        eprintln!("weir: peer {id} is disabled and ships nothing; mend: weir peer enable");
+        eprintln!("weir: peer {id} is disabled and ships nothing; fix: weir peer enable");
         return Ok(Exit::Found);
     }
-    Ok(exit)
+    Ok(if is_all_in_wal { exit } else { Exit::Found })
+}
+
+/// Whether all tables of the plan write a WAL; those that do not never send anything, and are named.
+fn warn_of_tables_without_wal(plan: &Plan) -> bool {
+    let tables: Vec<&TableName> =
+        plan.scopes.iter().filter(|step| step.schema.skips_wal).map(|step| &step.schema.table).collect();
+    for table in &tables {
+        let Finding { what, fix, .. } = durability::skips_wal(table);
+        eprintln!("weir: {what}; fix: {fix}");
+    }
+    tables.is_empty()
 }
 
 /// What the peer needs; an error when the id is taken by a peer that points elsewhere.
@@ -174,7 +187,7 @@ fn peer_step(section: &Capture, peer: Option<&Peer>, wish: &Wish) -> Result<Peer
     let (id, key) = (&peer.id, cluster_key(section));
     if !ClusterKey::parse(&peer.config.cluster_key).is_some_and(|now| now.is_same_place(&key)) {
         let cause = format!(
-            "it points to {:?}, not to \"{key}\"\n      mend: if nobody needs it, `weir peer remove` (what it has not \
+            "it points to {:?}, not to \"{key}\"\n      fix: if nobody needs it, `weir peer remove` (what it has not \
              shipped is gone) and `weir peer add`; else choose another id with capture.NAME.peer",
             peer.config.cluster_key
         );

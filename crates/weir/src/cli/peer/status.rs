@@ -63,7 +63,7 @@ pub(super) async fn run(
     }
     if peer.is_some() && !is_enabled {
         eprintln!(
-            "weir: peer {id} is disabled: writes wait, and HBase shows no lag for them; mend: weir peer enable"
+            "weir: peer {id} is disabled: writes wait, and HBase shows no lag for them; fix: weir peer enable"
         );
     }
     if missing.is_empty() {
@@ -71,7 +71,7 @@ pub(super) async fn run(
     }
     eprintln!("weir: peer {id} is not taken up by: {}", missing.join(" "));
     if peer.is_none() {
-        eprintln!("weir: the source has no such peer; mend: weir peer add");
+        eprintln!("weir: the source has no such peer; fix: weir peer add");
     }
     Ok(Exit::Found)
 }

@@ -149,12 +149,12 @@ fn check_names_three_planted_mistakes() {
     tool.run("peer-disable weir");
     let (code, report) = weir.check();
     assert_eq!(code, Some(1), "{report}");
-    let wrong: Vec<&str> = report.lines().filter(|line| line.starts_with("WRONG")).collect();
+    let wrong: Vec<&str> = report.lines().filter(|line| line.starts_with("error")).collect();
     assert_eq!(wrong.len(), 3, "{report}");
     for (line, words) in wrong.iter().zip(["not to /weir/weir", "is disabled", "no topic hbase.orders.wal"]) {
         assert!(line.contains(words), "{report}");
     }
-    for mend in ["remove_peer 'weir'; add_peer", "enable_peer 'weir'", "--create --topic hbase.orders.wal"] {
-        assert!(report.contains(mend), "{report}");
+    for fix in ["remove_peer 'weir'; add_peer", "enable_peer 'weir'", "--create --topic hbase.orders.wal"] {
+        assert!(report.contains(fix), "{report}");
     }
 }

@@ -33,7 +33,7 @@ fn too_few_replicas(rig: &mut Rig) {
     rig.tool.run("load few 1 200 2");
     let (code, report) = weir.check();
     assert_eq!(code, Some(1), "{report}");
-    let wrong = report.lines().find(|line| line.starts_with("WRONG") && line.contains(&name)).unwrap();
+    let wrong = report.lines().find(|line| line.starts_with("error") && line.contains(&name)).unwrap();
     assert!(wrong.contains("min.insync.replicas is 2, but replicas are 1"), "{report}");
     assert!(report.contains("--add-config min.insync.replicas=1"), "{report}");
     rig.settle("few");
@@ -63,18 +63,18 @@ fn a_peer_that_points_elsewhere(rig: &mut Rig) {
 fn no_zookeeper(rig: &mut Rig) {
     let nobody = format!("127.0.0.1:{}", free_port());
     let good = rig.hbase.zookeeper();
-    for (section, code, words, mend) in [
+    for (section, code, words, fix) in [
         (
             format!("zookeeper = \"{nobody}\""),
             5,
             "W-ZOOKEEPER-UNREACHABLE",
-            "mend: start ZooKeeper; or set capture.main.zookeeper",
+            "fix: start ZooKeeper; or set capture.main.zookeeper",
         ),
         (
             format!("zookeeper = \"{good}\"\nznode-parent = \"/nothing\""),
             3,
             "is znode-parent right?",
-            "mend: set capture.main.znode-parent",
+            "fix: set capture.main.znode-parent",
         ),
     ] {
         let text = format!(
@@ -89,7 +89,7 @@ fn no_zookeeper(rig: &mut Rig) {
         }
         let (got, report) = weir.check();
         assert!(
-            got == Some(1) && report.contains("WRONG  capture.main") && report.contains(mend),
+            got == Some(1) && report.contains("error    capture.main") && report.contains(fix),
             "{report}"
         );
     }
@@ -107,8 +107,8 @@ fn no_kafka_at_start(rig: &mut Rig) {
     let (code, report) = weir.check();
     assert!(
         code == Some(1)
-            && report.contains("WRONG  log:")
-            && report.contains("mend: start the brokers; or set log.bootstrap"),
+            && report.contains("error    log:")
+            && report.contains("fix: start the brokers; or set log.bootstrap"),
         "{report}"
     );
     rig.kafka.restart();

@@ -146,9 +146,9 @@ fn nothing_works_before_weir_runs(weir: &Weir) {
         &report,
         &[
             "nothing is registered at /weir/weir",
-            "mend: weir run",
+            "fix: weir run",
             "has no peer \"weir\"",
-            "mend: weir peer add",
+            "fix: weir peer add",
         ],
     );
     let (code, said) = weir.try_command(&["peer", "add"]);
@@ -275,7 +275,7 @@ fn planted_mistakes_are_named(weir: &Weir, kafka: &Kafka, hbase: &HBase, tool: &
             "weir peer add --table shop:orders",
         ],
     );
-    let wrong: Vec<&str> = report.lines().filter(|line| line.starts_with("WRONG")).collect();
+    let wrong: Vec<&str> = report.lines().filter(|line| line.starts_with("error")).collect();
     assert_eq!(wrong.len(), 4, "{report}");
 
     // What is said to mend it does.
