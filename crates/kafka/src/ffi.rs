@@ -42,8 +42,8 @@ unsafe impl Send for Topic {}
 // SAFETY: as `Handle`.
 unsafe impl Sync for Topic {}
 
-/// Called once with the first error of a flight, or none.
-type Landed = Box<dyn FnOnce(Option<Code>) + Send>;
+/// Called once with the first error of a flight, or none, and its batch.
+type Landed = Box<dyn FnOnce(Option<Code>, RecordBatch) + Send>;
 
 /// A batch on its way. Lives until every record has its report.
 pub(crate) struct Flight {
@@ -54,11 +54,11 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// A flight of `count` messages; `landed` gets the first error, or none.
+    /// A flight of `count` messages; `landed` gets the first error, or none, and the batch.
     pub(crate) fn new(
         batch: RecordBatch,
         count: usize,
-        landed: impl FnOnce(Option<Code>) + Send + 'static,
+        landed: impl FnOnce(Option<Code>, RecordBatch) + Send + 'static,
     ) -> Box<Self> {
         Box::new(Self {
             batch,
@@ -80,12 +80,10 @@ unsafe fn report(flight: *mut Flight, count: usize, error: Option<Code>) {
     }
     if this.left.fetch_sub(count, Ordering::AcqRel) == count {
         // SAFETY: the last report; nobody else holds the pointer.
-        let flight = unsafe { Box::from_raw(flight) };
-        let failed = *flight.failed.lock().expect("no panic under this lock");
-        let landed = flight.landed.lock().expect("no panic under this lock").take();
-        drop(flight);
-        if let Some(landed) = landed {
-            landed(failed);
+        let Flight { batch, failed, landed, .. } = *unsafe { Box::from_raw(flight) };
+        let failed = failed.into_inner().expect("no panic under this lock");
+        if let Some(landed) = landed.into_inner().expect("no panic under this lock") {
+            landed(failed, batch);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::ffi::{Flight, Handle, Message, Run, Served, Topic};
 use crate::known_topics::KnownTopics;
-use crate::{partition, parts};
+use crate::{meaning, partition, parts};
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::BTreeMap;
@@ -13,6 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+mod times;
+
+use times::Times;
 use weir_model::{Fault, FaultKind, limits};
 use weir_runtime::log::{Job, LogWriter, RecordBatch};
 
@@ -148,6 +152,8 @@ pub struct Producer {
 struct Shared {
     config: ProducerConfig,
     client: RwLock<Arc<Client>>,
+    /// What was learned of the timestamps that topics take.
+    times: Times,
     stats: Arc<ProducerStats>,
 }
 
@@ -320,7 +326,8 @@ impl Producer {
     /// When librdkafka refuses a setting.
     pub fn start(config: ProducerConfig) -> Result<Self, Fault> {
         let client = RwLock::new(Arc::new(Client::start(&config)?));
-        Ok(Self { shared: Arc::new(Shared { config, client, stats: Arc::default() }) })
+        let shared = Shared { config, client, times: Times::default(), stats: Arc::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Counters.
@@ -351,12 +358,18 @@ impl Producer {
         Ok(Arc::clone(&slot))
     }
 
-    fn queue(&self, batch: RecordBatch) -> Result<(oneshot::Receiver<Option<Code>>, Arc<State>), Fault> {
-        let client = self.client()?;
+    /// Queues a batch; with `is_present` all its records get the time of now.
+    fn queue(
+        &self,
+        client: &Client,
+        batch: RecordBatch,
+        is_present: bool,
+    ) -> Result<oneshot::Receiver<Answer>, Fault> {
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
             topics.push(client.topics.get(name).map_err(|code| client.state.fault_of(code, name.as_str()))?);
         }
+        let present = self.shared.times.present(&batch.topics, is_present);
         let part_bytes_max = self.shared.config.part_bytes_max;
         let placed = place(&batch, &topics);
         let count_of = |len: usize| if len > part_bytes_max { len.div_ceil(part_bytes_max) } else { 1 };
@@ -366,18 +379,65 @@ impl Producer {
         self.shared.stats.bytes.fetch_add(bytes, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         if count == 0 {
-            let _ = sender.send(None);
-            return Ok((receiver, Arc::clone(&client.state)));
+            let _ = sender.send(Answer { failed: None, batch: None });
+            return Ok(receiver);
         }
         // One message more than there are: ours, so that the flight outlives this function.
         let (state, number) = (Arc::clone(&client.state), client.state.open());
-        let flight = Flight::new(batch, count + 1, move |failed| {
+        let flight = Flight::new(batch, count + 1, move |failed, batch| {
             state.landed(number);
-            let _ = sender.send(failed);
+            let batch = failed.filter(|code| times::may_be_meant(*code)).map(|_| batch);
+            let _ = sender.send(Answer { failed, batch });
         });
-        launch(&client.handle, flight, &placed, &topics, part_bytes_max);
-        Ok((receiver, Arc::clone(&client.state)))
+        launch(&client.handle, flight, &placed, (&topics, &present), part_bytes_max);
+        Ok(receiver)
     }
+
+    /// Waits for what becomes of a batch.
+    async fn settle(&self, queued: Queued, topic: &str) -> Result<(), Fault> {
+        let Queued { answer, state, since } = queued;
+        match answer.await {
+            Ok(Answer { failed: None, .. }) => Ok(()),
+            Ok(Answer { failed: Some(code), batch: Some(batch) }) => {
+                self.append_at_present(code, batch, since, topic).await
+            }
+            Ok(Answer { failed: Some(code), batch: None }) => Err(self.failed(code, &state, topic)),
+            Err(_) => Err(stopped(topic)),
+        }
+    }
+
+    /// What a batch failed for.
+    fn failed(&self, code: Code, state: &State, topic: &str) -> Fault {
+        if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
+            state.give_up();
+        }
+        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
+        let fault = client.state.fault_of(code, topic);
+        if fault.code() == "W-KAFKA-TOPIC" {
+            // Deleted and made again, perhaps with other partitions: look it up anew.
+            client.topics.forget();
+        }
+        fault
+    }
+}
+
+/// What became of a batch.
+struct Answer {
+    failed: Option<Code>,
+    /// The batch, when it may have failed for its timestamps.
+    batch: Option<RecordBatch>,
+}
+
+/// A batch on its way.
+struct Queued {
+    answer: oneshot::Receiver<Answer>,
+    state: Arc<State>,
+    since: Instant,
+}
+
+fn stopped(topic: &str) -> Fault {
+    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "write to Kafka", topic)
+        .caused_by("the producer was stopped")
 }
 
 fn now_ms() -> i64 {
@@ -423,7 +483,7 @@ fn launch(
     handle: &Handle,
     flight: Box<Flight>,
     placed: &Placed,
-    topics: &[Arc<Topic>],
+    (topics, present): (&[Arc<Topic>], &[bool]),
     part_bytes_max: usize,
 ) {
     crate::ffi::with_flight(flight, |pointer, batch| {
@@ -433,7 +493,8 @@ fn launch(
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
             let (key, value) = (batch.optional(&record.key), batch.optional(&record.value));
-            let timestamp_ms = timestamp(record.timestamp_ms, now_ms);
+            let is_present = present.get(usize::from(*topic_index)).is_some_and(|present| *present);
+            let timestamp_ms = if is_present { now_ms } else { timestamp(record.timestamp_ms, now_ms) };
             let message = |value| Message { partition: *partition, key, value, timestamp_ms };
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
@@ -455,66 +516,31 @@ fn launch(
 impl LogWriter for Producer {
     fn append(&self, batch: RecordBatch) -> Job<'static, ()> {
         let topic = batch.topics.first().map(ToString::to_string).unwrap_or_default();
-        match self.queue(batch) {
+        let queued = self.client().and_then(|client| {
+            let answer = self.queue(&client, batch, false)?;
+            Ok(Queued { answer, state: Arc::clone(&client.state), since: Instant::now() })
+        });
+        let queued = match queued {
             Err(fault) => {
                 self.shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
-                Box::pin(std::future::ready(Err(fault)))
+                return Box::pin(std::future::ready(Err(fault)));
             }
-            Ok((receiver, state)) => {
-                let shared = Arc::clone(&self.shared);
-                Box::pin(async move {
-                    match receiver.await {
-                        Ok(None) => {
-                            shared.stats.batches_done.fetch_add(1, Ordering::Relaxed);
-                            Ok(())
-                        }
-                        Ok(Some(code)) => {
-                            shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
-                            if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
-                                state.give_up();
-                            }
-                            let client = Arc::clone(&shared.client.read().expect("no panic under this lock"));
-                            let fault = client.state.fault_of(code, &topic);
-                            if fault.code() == "W-KAFKA-TOPIC" {
-                                // Deleted and made again, perhaps with other partitions: look it up anew.
-                                client.topics.forget();
-                            }
-                            Err(fault)
-                        }
-                        Err(_) => Err(Fault::new(
-                            FaultKind::Transient,
-                            "W-KAFKA-UNREACHABLE",
-                            "write to Kafka",
-                            topic,
-                        )
-                        .caused_by("the producer was stopped")),
-                    }
-                })
-            }
-        }
+            Ok(queued) => queued,
+        };
+        let this = self.clone();
+        Box::pin(async move {
+            let ended = this.settle(queued, &topic).await;
+            let stats = &this.shared.stats;
+            let count = if ended.is_ok() { &stats.batches_done } else { &stats.batches_failed };
+            count.fetch_add(1, Ordering::Relaxed);
+            ended
+        })
     }
 }
 
 /// What an error of librdkafka means to us.
 pub(crate) fn fault_of(code: Code, topic: &str) -> Fault {
-    let (kind, page) = match code {
-        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
-        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION => (FaultKind::Config, "W-KAFKA-TOPIC"),
-        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
-        | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED => (FaultKind::Denied, "W-KAFKA-DENIED"),
-        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
-        | Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
-        | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE
-        | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD => (FaultKind::Rejected, "W-KAFKA-REJECTED"),
-        Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => (FaultKind::Overloaded, "W-KAFKA-UNREACHABLE"),
-        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
-    };
-    let cause = rdkafka::types::RDKafkaErrorCode::from(code).to_string();
-    Fault::new(kind, page, "write to Kafka", topic).caused_by(cause)
+    meaning::fault(code.into(), "write to Kafka", topic)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! No consumer group, no commits: for `weir log`, tests and the demonstration.
 
+use crate::meaning;
 use crate::parts::{Assembler, HEADER, Part};
 use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
@@ -286,20 +287,12 @@ fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Offse
 
 /// What an error of a question means to us.
 pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
-    let code = error.rdkafka_error_code();
-    let (kind, page) = match code {
-        Some(
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::Authentication
-            | Code::SaslAuthenticationFailed,
-        ) => (FaultKind::Denied, "W-KAFKA-DENIED"),
-        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
-    };
     // The error's own text says its code twice.
-    let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    Fault::new(kind, page, "read from Kafka", about).caused_by(cause)
+    if let Some(code) = error.rdkafka_error_code() {
+        return meaning::fault(code, "read from Kafka", about);
+    }
+    Fault::new(FaultKind::Transient, meaning::UNREACHABLE, "read from Kafka", about)
+        .caused_by(error.to_string())
 }
 
 /// Asks for the metadata of one topic or of all. Blocks for at most 10 s.

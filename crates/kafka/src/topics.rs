@@ -7,7 +7,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::types::RDKafkaErrorCode;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use weir_model::{Fault, FaultKind, TopicName};
+use weir_model::{Fault, FaultKind, TopicName, limits};
 
 const ASK_WAIT: Duration = Duration::from_secs(10);
 
@@ -29,6 +29,10 @@ pub struct Topic {
 
 /// Room that a record needs beside its value: batch and record headers, Weir's own headers, a key of ordinary length.
 const RECORD_OVERHEAD_BYTES: i64 = 1024;
+
+/// A bound on timestamps below this, in milliseconds, may refuse the present too: clocks differ, and a record waits for
+/// its broker.
+const TIMESTAMP_MS_LOW: i64 = 60_000;
 
 /// Something about a topic that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +131,7 @@ impl Topics {
             .map_err(|error| unreachable(&error, topic))?;
         let mut settings = BTreeMap::new();
         for result in results {
-            let resource = result.map_err(|code| {
-                Fault::new(FaultKind::Transient, "W-KAFKA-TOPIC", "describe a topic", topic)
-                    .caused_by(code.to_string())
-            })?;
+            let resource = result.map_err(|code| crate::meaning::fault(code, "describe a topic", topic))?;
             settings
                 .extend(resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))));
         }
@@ -202,6 +203,7 @@ impl Topic {
                 setting: Some(("max.message.bytes", needed)),
             });
         }
+        complaints.extend(self.timestamps());
         if let Some(retention) = number("retention.ms").filter(|ms| (0..RETENTION_MS_LOW).contains(ms)) {
             complaints.push(Complaint {
                 text: format!("retention.ms is {retention}, less than a day: a consumer that stops overnight loses records"),
@@ -210,6 +212,39 @@ impl Topic {
             });
         }
         complaints
+    }
+}
+
+impl Topic {
+    /// Bounds on timestamps that are tighter than what a record may have.
+    fn timestamps(&self) -> Vec<Complaint> {
+        let set = |key: &str| self.settings.get(key).map(String::as_str);
+        // The broker writes its own time then, and looks at no bound.
+        if set("message.timestamp.type") == Some("LogAppendTime") {
+            return vec![Complaint {
+                text: "message.timestamp.type is LogAppendTime: a record's timestamp is when the broker took it, and the write time is in the header weir alone".to_owned(),
+                is_wrong: false,
+                setting: None,
+            }];
+        }
+        let bounds = [
+            ("message.timestamp.before.max.ms", limits::RECORD_AGE_MS_MAX, "older"),
+            ("message.timestamp.after.max.ms", limits::RECORD_AHEAD_MS_MAX, "further ahead"),
+            // Kafka before 3.6.
+            ("message.timestamp.difference.max.ms", limits::RECORD_AGE_MS_MAX, "further away"),
+        ];
+        let tight = bounds.into_iter().filter_map(|(key, needed, words)| {
+            let most = set(key)?.parse::<i64>().ok().filter(|most| *most < needed)?;
+            let is_wrong = most < TIMESTAMP_MS_LOW;
+            let then = if is_wrong {
+                "a record that waits that long for the broker, or differs by its clock, is refused"
+            } else {
+                "they get the time of capture as their timestamp"
+            };
+            let text = format!("{key} is {most}, less than {needed}: it refuses the write times of entries that are {words}, and {then}");
+            Some(Complaint { text, is_wrong, setting: Some((key, needed)) })
+        });
+        tight.collect()
     }
 }
 
@@ -234,6 +269,11 @@ mod tests {
         check(1, &[("min.insync.replicas", "1")], &[(false, None)]);
         check(3, &[("max.message.bytes", "1923")], &[(true, Some(("max.message.bytes", 1924)))]);
         check(3, &[("retention.ms", "3600000")], &[(false, Some(("retention.ms", 604_800_000)))]);
+        let before = "message.timestamp.before.max.ms";
+        check(3, &[(before, "600000")], &[(false, Some((before, 3_600_000)))]);
+        check(3, &[(before, "5000")], &[(true, Some((before, 3_600_000)))]);
+        check(3, &[(before, "9223372036854775807"), ("message.timestamp.after.max.ms", "3600000")], &[]);
+        check(3, &[("message.timestamp.type", "LogAppendTime"), (before, "600000")], &[(false, None)]);
         check(3, &[], &[]);
     }
 }

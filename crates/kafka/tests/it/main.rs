@@ -8,5 +8,6 @@ mod consumer;
 mod corpus;
 mod embedded;
 mod real;
+mod reports;
 mod runtime;
 mod topics;

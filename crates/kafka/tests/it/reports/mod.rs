@@ -1,0 +1,3 @@
+//! What users of consumers and producers have reported, one file a subject.
+
+mod times;
