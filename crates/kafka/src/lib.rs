@@ -10,6 +10,7 @@ pub mod embedded;
 mod ffi;
 mod known_topics;
 pub mod lag;
+mod meaning;
 pub mod meter;
 pub mod partition;
 pub mod parts;

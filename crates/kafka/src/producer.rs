@@ -7,7 +7,7 @@ use crate::ffi::{Flight, Handle, Message, Run, Served, Topic};
 use crate::known_topics::KnownTopics;
 use crate::reasons::Reasons;
 use crate::topics::terms::terms;
-use crate::{partition, parts};
+use crate::{meaning, partition, parts};
 use rdkafka::config::ClientConfig;
 use rdkafka_sys::rd_kafka_resp_err_t as Code;
 use std::collections::BTreeMap;
@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 mod alone;
+mod times;
 
+use times::{Settled, Times};
 use weir_model::{Fault, FaultKind, TopicName, limits};
 use weir_runtime::log::{Job, LogWriter, RecordBatch, TopicTerms};
 
@@ -176,6 +178,8 @@ struct Shared {
     client: RwLock<Arc<Client>>,
     /// Writes each record alone; started when a batch was refused for one of its records.
     alone: Mutex<Option<Arc<Client>>>,
+    /// What was learned of the timestamps that topics take.
+    times: Times,
     stats: Arc<ProducerStats>,
 }
 
@@ -344,7 +348,8 @@ impl Producer {
     /// When librdkafka refuses a setting.
     pub fn start(config: ProducerConfig) -> Result<Self, Fault> {
         let client = RwLock::new(Arc::new(Client::start(&config)?));
-        let shared = Shared { config, client, alone: Mutex::default(), stats: Arc::default() };
+        let (alone, times) = (Mutex::default(), Times::default());
+        let shared = Shared { config, client, alone, times, stats: Arc::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -376,13 +381,20 @@ impl Producer {
         Ok(Arc::clone(&slot))
     }
 
-    fn queue(&self, client: &Client, batch: RecordBatch) -> Result<oneshot::Receiver<Answer>, Fault> {
+    /// Queues a batch; with `is_present` all its records get the time of now.
+    fn queue(
+        &self,
+        client: &Client,
+        batch: RecordBatch,
+        is_present: bool,
+    ) -> Result<oneshot::Receiver<Answer>, Fault> {
         let mut topics = Vec::with_capacity(batch.topics.len());
         for name in &batch.topics {
             let state = &client.state;
             let topic = client.topics.get(name, || state.reasons.is_final(name.as_str()).is_some());
             topics.push(topic.map_err(|code| state.fault_of(code, name.as_str()))?);
         }
+        let present = self.shared.times.present(&batch.topics, is_present);
         let part_bytes_max = self.shared.config.part_bytes_max.unwrap_or(usize::MAX);
         let placed = place(&batch, &topics);
         let count_of = |len: usize| if len > part_bytes_max { len.div_ceil(part_bytes_max) } else { 1 };
@@ -399,19 +411,66 @@ impl Producer {
         let (state, number) = (Arc::clone(&client.state), client.state.open());
         let flight = Flight::new(batch, count + 1, move |failed, batch| {
             state.landed(number);
-            let batch = failed.filter(|code| alone::is_about_records(*code)).map(|_| batch);
+            let is_kept = |code: &Code| alone::is_about_records(*code) || times::may_be_meant(*code);
+            let batch = failed.filter(is_kept).map(|_| batch);
             let _ = sender.send(Answer { failed, batch });
         });
-        launch(&client.handle, flight, &placed, &topics, part_bytes_max);
+        launch(&client.handle, flight, &placed, (&topics, &present), part_bytes_max);
         Ok(receiver)
+    }
+
+    /// Waits for what becomes of a batch.
+    async fn settle(&self, queued: Queued, topic: &str) -> Result<(), Fault> {
+        let Queued { answer, state, since } = queued;
+        match answer.await {
+            Ok(Answer { failed: None, .. }) => Ok(()),
+            Ok(Answer { failed: Some(code), batch: Some(batch) }) => {
+                match self.append_at_present(code, batch, since, topic).await {
+                    Settled::Done => Ok(()),
+                    Settled::Failed(fault) => Err(fault),
+                    Settled::Refused(code, batch) if alone::is_about_records(code) => {
+                        self.append_alone(code, batch, topic).await
+                    }
+                    Settled::Refused(code, _) => Err(self.failed(code, &state, topic)),
+                }
+            }
+            Ok(Answer { failed: Some(code), batch: None }) => Err(self.failed(code, &state, topic)),
+            Err(_) => Err(stopped(topic)),
+        }
+    }
+
+    /// What a batch failed for.
+    fn failed(&self, code: Code, state: &State, topic: &str) -> Fault {
+        if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
+            state.give_up();
+        }
+        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
+        let fault = client.state.fault_of(code, topic);
+        if fault.code() == "W-KAFKA-TOPIC" {
+            // Deleted and made again, perhaps with other partitions: look it up anew.
+            client.topics.forget();
+        }
+        fault
     }
 }
 
 /// What became of a batch.
 struct Answer {
     failed: Option<Code>,
-    /// The batch, when it failed for what one of its records is.
+    /// The batch, when it may have failed for its timestamps or for what one of its records is.
     batch: Option<RecordBatch>,
+}
+
+/// A batch on its way.
+struct Queued {
+    answer: oneshot::Receiver<Answer>,
+    state: Arc<State>,
+    since: Instant,
+}
+
+fn stopped(topic: &str) -> Fault {
+    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "write to Kafka", topic)
+        .caused_by("the producer was stopped")
 }
 
 /// ms since 1970.
@@ -458,7 +517,7 @@ fn launch(
     handle: &Handle,
     flight: Box<Flight>,
     placed: &Placed,
-    topics: &[Arc<Topic>],
+    (topics, present): (&[Arc<Topic>], &[bool]),
     part_bytes_max: usize,
 ) {
     crate::ffi::with_flight(flight, |pointer, batch| {
@@ -468,7 +527,8 @@ fn launch(
             let record = &batch.records[*index as usize];
             let topic = &topics[usize::from(*topic_index)];
             let (key, value) = (batch.optional(&record.key), batch.optional(&record.value));
-            let timestamp_ms = timestamp(record.timestamp_ms, now_ms);
+            let is_present = present.get(usize::from(*topic_index)).is_some_and(|present| *present);
+            let timestamp_ms = if is_present { now_ms } else { timestamp(record.timestamp_ms, now_ms) };
             let message = |value| Message { partition: *partition, key, value, timestamp_ms };
             let headers = batch.headers[record.headers.start as usize..record.headers.end as usize]
                 .iter()
@@ -501,10 +561,10 @@ impl LogWriter for Producer {
     fn append(&self, batch: RecordBatch) -> Job<'static, ()> {
         let topic = batch.topics.first().map(ToString::to_string).unwrap_or_default();
         let queued = self.client().and_then(|client| {
-            let receiver = self.queue(&client, batch)?;
-            Ok((receiver, Arc::clone(&client.state)))
+            let answer = self.queue(&client, batch, false)?;
+            Ok(Queued { answer, state: Arc::clone(&client.state), since: Instant::now() })
         });
-        let (receiver, state) = match queued {
+        let queued = match queued {
             Err(fault) => {
                 self.shared.stats.batches_failed.fetch_add(1, Ordering::Relaxed);
                 return Box::pin(std::future::ready(Err(fault)));
@@ -513,14 +573,7 @@ impl LogWriter for Producer {
         };
         let this = self.clone();
         Box::pin(async move {
-            let ended = match receiver.await {
-                Ok(Answer { failed: None, .. }) => Ok(()),
-                Ok(Answer { failed: Some(code), batch: Some(batch) }) => {
-                    this.append_alone(code, batch, &topic).await
-                }
-                Ok(Answer { failed: Some(code), batch: None }) => Err(this.failed(code, &state, &topic)),
-                Err(_) => Err(stopped(&topic)),
-            };
+            let ended = this.settle(queued, &topic).await;
             let stats = &this.shared.stats;
             let count = if ended.is_ok() { &stats.batches_done } else { &stats.batches_failed };
             count.fetch_add(1, Ordering::Relaxed);
@@ -529,47 +582,9 @@ impl LogWriter for Producer {
     }
 }
 
-impl Producer {
-    /// What a batch failed for.
-    fn failed(&self, code: Code, state: &State, topic: &str) -> Fault {
-        if code == Code::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT {
-            state.give_up();
-        }
-        let client = Arc::clone(&self.shared.client.read().expect("no panic under this lock"));
-        let fault = client.state.fault_of(code, topic);
-        if fault.code() == "W-KAFKA-TOPIC" {
-            // Deleted and made again, perhaps with other partitions: look it up anew.
-            client.topics.forget();
-        }
-        fault
-    }
-}
-
-fn stopped(topic: &str) -> Fault {
-    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "write to Kafka", topic)
-        .caused_by("the producer was stopped")
-}
-
 /// What an error of librdkafka means to us.
 pub(crate) fn fault_of(code: Code, topic: &str) -> Fault {
-    let (kind, page) = match code {
-        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART
-        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC
-        | Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION
-        | Code::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION => (FaultKind::Config, "W-KAFKA-TOPIC"),
-        Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED
-        | Code::RD_KAFKA_RESP_ERR__AUTHENTICATION
-        | Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED => (FaultKind::Denied, "W-KAFKA-DENIED"),
-        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
-        | Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
-        | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE
-        | Code::RD_KAFKA_RESP_ERR_INVALID_RECORD => (FaultKind::Rejected, "W-KAFKA-REJECTED"),
-        Code::RD_KAFKA_RESP_ERR__QUEUE_FULL => (FaultKind::Overloaded, "W-KAFKA-UNREACHABLE"),
-        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
-    };
-    let cause = rdkafka::types::RDKafkaErrorCode::from(code).to_string();
-    Fault::new(kind, page, "write to Kafka", topic).caused_by(cause)
+    meaning::fault(code.into(), "write to Kafka", topic)
 }
 
 #[cfg(test)]

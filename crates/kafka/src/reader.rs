@@ -3,6 +3,7 @@
 //! No consumer group, no commits: for `weir log`, tests and the demonstration.
 
 use crate::ffi::consumer::waiting;
+use crate::meaning;
 use crate::parts::{Assembler, HEADER, Part};
 use crate::reasons::{Hears, Listener, is_damage};
 use rdkafka::TopicPartitionList;
@@ -12,7 +13,6 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::Offset;
-use rdkafka::types::RDKafkaErrorCode as Code;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
@@ -340,21 +340,16 @@ fn add(list: &mut TopicPartitionList, topic: &str, partition: i32, offset: Offse
 
 /// What an error of a question means to us.
 pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
-    let code = error.rdkafka_error_code();
-    let (kind, page) = match code {
-        Some(code) if is_damage(code) => (FaultKind::Corrupt, "W-KAFKA-DAMAGED"),
-        Some(
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::Authentication
-            | Code::SaslAuthenticationFailed,
-        ) => (FaultKind::Denied, "W-KAFKA-DENIED"),
-        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE"),
-    };
+    if let Some(code) = error.rdkafka_error_code().filter(|code| is_damage(*code)) {
+        return Fault::new(FaultKind::Corrupt, "W-KAFKA-DAMAGED", "read from Kafka", about)
+            .caused_by(code.to_string());
+    }
     // The error's own text says its code twice.
-    let cause = code.map_or_else(|| error.to_string(), |code| code.to_string());
-    Fault::new(kind, page, "read from Kafka", about).caused_by(cause)
+    if let Some(code) = error.rdkafka_error_code() {
+        return meaning::fault(code, "read from Kafka", about);
+    }
+    Fault::new(FaultKind::Transient, meaning::UNREACHABLE, "read from Kafka", about)
+        .caused_by(error.to_string())
 }
 
 /// Asks for the metadata of one topic or of all. Blocks for at most 10 s, and not that long when the reason is final.

@@ -8,6 +8,7 @@ use crate::ffi::consumer::{CommitAnswer, CommitQueue, Into, Met, PartitionQueue}
 use crate::ffi::messages::QueueError;
 use crate::ffi::payload::Lender;
 use crate::ffi::watermarks;
+use crate::meaning;
 use crate::reasons::{self, Hears, Reasons, damaged, is_damage};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -321,7 +322,8 @@ const fn is_denied(code: RDKafkaErrorCode) -> bool {
 }
 
 fn trouble(error: &KafkaError, doing: &'static str) -> Fault {
-    Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", doing, "").caused_by(error.clone())
+    let page = error.rdkafka_error_code().map_or(meaning::UNREACHABLE, |code| meaning::of(code).1);
+    Fault::new(FaultKind::Transient, page, doing, "").caused_by(error.clone())
 }
 
 impl LogSource for KafkaSource {
@@ -518,8 +520,8 @@ fn queue_trouble(place: Place, error: &QueueError) -> Event {
         return Event::Ended(fault.caused_by("allow this user Read on the topic"));
     }
     let about = place.to_string();
+    let (_, page) = meaning::of(error.code.into());
     Event::Trouble(
-        Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "read from Kafka", about)
-            .caused_by(error.text.clone()),
+        Fault::new(FaultKind::Transient, page, "read from Kafka", about).caused_by(error.text.clone()),
     )
 }

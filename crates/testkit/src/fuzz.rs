@@ -10,6 +10,7 @@ use weir_runtime::{offset_map, parallel_consumer};
 use weir_wire::WireError;
 use weir_wire::change::{self, Event};
 use weir_wire::cursor::Cursor;
+use weir_wire::hbase::bulk_load;
 use weir_wire::hbase::call::{
     ConnectionHeader, encode_answer_exception, encode_answer_ok, encode_call, parse_answer, parse_call,
 };
@@ -223,14 +224,12 @@ fn event(entry: &Entry<'_>, cell: &Cell<'_>, request: &ReplicateRequest<'_>) {
             let (base, archive) = (request.base_namespace_dir, request.hfile_archive_dir);
             encoder.bulk_load(&mut record, &entry.key, descriptor, base, archive);
         }
-        Ok(Marker::Replication { server, wal, offset }) => {
-            encoder.heartbeat(&mut record, &entry.key, server, wal, offset);
-        }
-        Ok(Marker::Internal | Marker::Unknown) | Err(_) => return,
+        Ok(Marker::Replication { .. } | Marker::Internal | Marker::Unknown) | Err(_) => return,
     }
     if std::str::from_utf8(entry.key.table).is_ok() {
         let back = change::decode(&record).expect("an event that was accepted comes out of the log");
-        assert!(back.event.is_some());
+        let Some(Event::BulkLoad { sequence, .. }) = back.event else { panic!("{back:?} is no bulk load") };
+        assert_eq!((back.sequence, sequence), (0, entry.key.sequence));
     }
 }
 
@@ -248,6 +247,12 @@ pub fn marker(bytes: &[u8]) {
         tags: &[],
     };
     let _ = markers::parse(&cell);
+    let Ok(stores) = bulk_load::stores(value) else { return };
+    let all = bulk_load::filter(value, |_| true).expect("what was read is read again");
+    assert_eq!((all.descriptor.as_slice(), all.kept), (value, stores.len() as u64));
+    let none = bulk_load::filter(value, |_| false).expect("as above");
+    assert_eq!((none.kept, none.left_out), (0, all.kept));
+    assert_eq!(bulk_load::stores(&none.descriptor), Ok(Vec::new()));
 }
 
 /// Values of znodes.
@@ -291,6 +296,13 @@ pub fn identity(bytes: &[u8]) {
             said.sequence,
             said.write_time_ms,
         );
+        Some(out)
+    });
+    settles(bytes, |bytes| {
+        let said = identity::parse_event(bytes).ok()?;
+        assert!(identity::parse(bytes).is_err(), "an event was taken for a change");
+        let mut out = Vec::new();
+        identity::encode_event(&mut out, &said);
         Some(out)
     });
 }

@@ -121,6 +121,7 @@ fn read_back_p99(tool: &mut TableTool, kafka: &Kafka) -> u64 {
         let mut waits = Vec::new();
         loop {
             match reader.next(Duration::from_millis(200)).unwrap() {
+                Some(record) if record.header(weir_wire::identity::EVENT_HEADER).is_some() => {}
                 Some(record) => {
                     let identity =
                         weir_wire::identity::parse(record.header("weir").unwrap().as_bytes()).unwrap();

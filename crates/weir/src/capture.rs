@@ -2,7 +2,7 @@
 
 use crate::config;
 use crate::failures::{Failure, Failures};
-use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
+use crate::meter::{EventLabel, Meter, Reason, ReasonLabel, ServerLabel, TableLabel};
 use crate::timeline::{now_ms, tally};
 use crate::topic_creator::TopicCreator;
 use std::collections::BTreeMap;
@@ -28,18 +28,18 @@ pub const DRAIN_WAIT: Duration = Duration::from_secs(8);
 /// Bytes of a record that are not in its entry's frame: the header `weir`, the source's id.
 const RECORD_EXTRA_BYTES: usize = 128;
 
-/// A picture of what one table has brought, for the console.
+/// A picture of what one table has brought to the log, for the console.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct TableBoard {
     /// Its topic.
     pub topic: String,
-    /// Entries routed.
+    /// Entries in the log.
     pub entries: u64,
-    /// Cells routed.
+    /// Cells in them.
     pub cells: u64,
-    /// Record bytes.
+    /// Bytes of their records.
     pub bytes: u64,
-    /// Newest write time, ms since 1970.
+    /// Newest write time, ms since 1970; at most the time when it came.
     pub last_write_ms: u64,
 }
 
@@ -84,33 +84,57 @@ impl Board {
 
 /// The meeting of server, routing and log.
 struct Path {
-    name: String,
     source: ClusterId,
     capture: Capture,
     log: Arc<dyn LogWriter>,
-    meter: Meter,
-    board: Arc<Board>,
     creator: Option<Arc<TopicCreator>>,
+    counts: Arc<Counts>,
 }
 
-impl Path {
+/// Where a capture counts what it has done.
+struct Counts {
+    name: String,
+    meter: Meter,
+    board: Arc<Board>,
+}
+
+impl Counts {
+    /// Counts what a call brought, once all of it is durable: a call that comes again is counted once.
     fn count(&self, report: &Report) {
+        let now_ms = now_ms();
         let mut tables = self.board.tables.lock().expect("no panic under this lock");
         for table in &report.tables {
             let label = TableLabel { capture: self.name.clone(), table: table.table.to_string() };
             self.meter.entries.get_or_create(&label).inc_by(table.entries);
             self.meter.cells.get_or_create(&label).inc_by(table.cells);
             self.meter.bytes.get_or_create(&label).inc_by(table.bytes);
-            let last = i64::try_from(table.last_write_ms).unwrap_or(i64::MAX);
-            self.meter.last_write_ms.get_or_create(&label).set(last);
-            let board = tables.entry(label.table).or_default();
+            if table.bulk_loads > 0 {
+                let label = EventLabel {
+                    capture: self.name.clone(),
+                    table: table.table.to_string(),
+                    event: Reason(weir_wire::identity::BULK_LOAD),
+                };
+                self.meter.events.get_or_create(&label).inc_by(table.bulk_loads);
+            }
+            let board = tables.entry(label.table.clone()).or_default();
             table.topic.as_str().clone_into(&mut board.topic);
             board.entries += table.entries;
             board.cells += table.cells;
             board.bytes += table.bytes;
-            board.last_write_ms = board.last_write_ms.max(table.last_write_ms);
+            // It never falls: calls of several region servers come in any order. A source's clock that is ahead must
+            // not hide that nothing comes any more.
+            board.last_write_ms = board.last_write_ms.max(table.last_write_ms.min(now_ms));
+            self.meter.last_write_ms.get_or_create(&label).set(as_gauge(board.last_write_ms));
         }
         drop(tables);
+        for heartbeat in &report.heartbeats {
+            let label = ServerLabel {
+                capture: self.name.clone(),
+                server: without_start_code(&heartbeat.server).to_owned(),
+            };
+            let gauge = self.meter.heartbeat_ms.get_or_create(&label);
+            gauge.set(gauge.get().max(as_gauge(heartbeat.write_time_ms.min(now_ms))));
+        }
         for (reason, label) in SKIP_REASONS {
             let count = report.skipped(reason);
             if count > 0 {
@@ -119,23 +143,32 @@ impl Path {
             }
         }
     }
+
+    /// Counts the fault of a call with these tables and logs it when it is news: the first about its subject, and each
+    /// thousandth of its code.
+    fn fail(&self, fault: &Fault, tables: &[TableName]) -> Answer {
+        let is_new = self.board.failures.note(fault, tables.iter().map(ToString::to_string), now_ms());
+        let label = ReasonLabel { capture: self.name.clone(), reason: Reason(fault.kind().label()) };
+        self.meter.failed.get_or_create(&label).inc();
+        let mut faults = self.board.faults.lock().expect("no panic under this lock");
+        let seen = faults.entry(fault.code()).or_default();
+        seen.count += 1;
+        seen.last_ms = now_ms();
+        seen.text = fault.chain();
+        if is_new || seen.count % 1000 == 1 {
+            tracing::error!(capture = %self.name, code = fault.code(), count = seen.count, error = %seen.text, "calls fail and will come again");
+        }
+        Answer::Again(RemoteException::retriable(RETRY_CLASS, fault.chain()))
+    }
 }
 
-/// Counts the fault of a call with these tables and logs it when it is news: the first about its subject, and each
-/// thousandth of its code.
-fn fail(name: &str, meter: &Meter, board: &Board, fault: &Fault, tables: &[TableName]) -> Answer {
-    let is_new = board.failures.note(fault, tables.iter().map(ToString::to_string), now_ms());
-    let label = ReasonLabel { capture: name.to_owned(), reason: Reason(fault.kind().label()) };
-    meter.failed.get_or_create(&label).inc();
-    let mut faults = board.faults.lock().expect("no panic under this lock");
-    let seen = faults.entry(fault.code()).or_default();
-    seen.count += 1;
-    seen.last_ms = now_ms();
-    seen.text = fault.chain();
-    if is_new || seen.count % 1000 == 1 {
-        tracing::error!(capture = %name, code = fault.code(), count = seen.count, error = %seen.text, "calls fail and will come again");
-    }
-    Answer::Again(RemoteException::retriable(RETRY_CLASS, fault.chain()))
+fn as_gauge(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// `host,port` of a region server's name: with the start code each restart would be a server more.
+fn without_start_code(server: &str) -> &str {
+    server.rsplit_once(',').map_or(server, |(place, _)| place)
 }
 
 /// What a refused routing means, and the table that it is about.
@@ -161,35 +194,43 @@ impl Handler for Path {
             Ok(report) => report,
             Err(error) => {
                 let (fault, table) = refusal(&error);
-                let answer = fail(&self.name, &self.meter, &self.board, &fault, table.as_slice());
+                let answer = self.counts.fail(&fault, table.as_slice());
                 return Box::pin(std::future::ready(answer));
             }
         };
         let write_times = tally(call.request.entries().map(|entry| entry.key.write_time_ms));
         if batch.records.is_empty() {
-            self.count(&report);
-            self.meter.write_times.add(&write_times, now_ms());
+            self.counts.count(&report);
+            self.counts.meter.write_times.add(&write_times, now_ms());
             return Box::pin(std::future::ready(Answer::Done));
         }
         call.weight.set(batch.in_flight_bytes());
         let durable = self.log.append(batch);
-        self.count(&report);
-        let (name, meter, board) = (self.name.clone(), self.meter.clone(), Arc::clone(&self.board));
-        let creator = self.creator.clone();
+        let (counts, creator) = (Arc::clone(&self.counts), self.creator.clone());
         Box::pin(async move {
             let Err(fault) = durable.await else {
+                let board = &counts.board;
                 board.failures.succeeded(report.tables.iter().map(|table| table.table.as_str()));
-                meter.write_times.add(&write_times, now_ms());
+                counts.count(&report);
+                counts.meter.write_times.add(&write_times, now_ms());
                 return Answer::Done;
             };
             let mut fault = fault;
             if let Some(creator) = creator.filter(|_| fault.code() == "W-KAFKA-TOPIC") {
                 let names: Vec<TopicName> = report.tables.iter().map(|table| table.topic.clone()).collect();
-                // Why a topic cannot be created says more than that it is missing.
-                fault = creator.create(&names).await.err().unwrap_or(fault);
+                match creator.create(&names).await {
+                    Ok(true) => {
+                        // What was asked for with `log.topics.create` is no fault; the source sends the call again.
+                        let text = "a topic of the call was created just now; send it again";
+                        return Answer::Again(RemoteException::retriable(RETRY_CLASS, text));
+                    }
+                    Ok(false) => {}
+                    // Why a topic cannot be created says more than that it is missing.
+                    Err(refused) => fault = refused,
+                }
             }
             let tables: Vec<TableName> = report.tables.into_iter().map(|table| table.table).collect();
-            fail(&name, &meter, &board, &fault, &tables)
+            counts.fail(&fault, &tables)
         })
     }
 }
@@ -272,14 +313,13 @@ pub struct Parts {
 /// Routing and log as what a server hands its calls to, and the picture of what came.
 pub fn handler(parts: &Parts, log: Arc<dyn LogWriter>, meter: Meter) -> (Arc<dyn Handler>, Arc<Board>) {
     let board = Arc::new(Board::default());
+    let counts = Counts { name: parts.name.clone(), meter, board: Arc::clone(&board) };
     let path = Path {
-        name: parts.name.clone(),
         source: parts.source,
         capture: Capture::new(parts.settings.clone()),
         log,
-        meter,
-        board: Arc::clone(&board),
         creator: parts.creator.clone(),
+        counts: Arc::new(counts),
     };
     (Arc::new(path), board)
 }

@@ -27,6 +27,26 @@ pub struct ReasonLabel {
     pub reason: Reason,
 }
 
+/// Label of events of a table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EventLabel {
+    /// Name of the capture section.
+    pub capture: String,
+    /// The table.
+    pub table: String,
+    /// Kind of the event; a closed list.
+    pub event: Reason,
+}
+
+/// Label of what region servers say of themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ServerLabel {
+    /// Name of the capture section.
+    pub capture: String,
+    /// The region server, `host,port`.
+    pub server: String,
+}
+
 /// A reason out of a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reason(pub &'static str);
@@ -40,14 +60,18 @@ impl EncodeLabelValue for Reason {
 /// Counters of all captures of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
-    /// Entries routed to the log.
+    /// Entries in the log.
     pub entries: Family<TableLabel, Counter>,
-    /// Cells routed to the log.
+    /// Cells in them.
     pub cells: Family<TableLabel, Counter>,
-    /// Value bytes handed to the log.
+    /// Bytes of their records' values.
     pub bytes: Family<TableLabel, Counter>,
-    /// Newest write time seen, in ms since 1970.
+    /// Events in the log.
+    pub events: Family<EventLabel, Counter>,
+    /// Newest write time in the log, in ms since 1970. Never set back.
     pub last_write_ms: Family<TableLabel, Gauge>,
+    /// Write time of each region server's newest heartbeat, in ms since 1970. Never set back.
+    pub heartbeat_ms: Family<ServerLabel, Gauge>,
     /// Entries or cells that were not sent, by reason.
     pub skipped: Family<ReasonLabel, Counter>,
     /// Calls that were answered with an error, by reason.
@@ -64,13 +88,19 @@ impl Meter {
         let mut add = |name: &str, help: &str, family: &Family<TableLabel, Counter>| {
             registry.register(name, help, family.clone());
         };
-        add("weir_capture_entries", "WAL entries routed to the log", &meter.entries);
-        add("weir_capture_cells", "Cells routed to the log", &meter.cells);
-        add("weir_capture_bytes", "Record bytes handed to the log", &meter.bytes);
+        add("weir_capture_entries", "WAL entries in the log", &meter.entries);
+        add("weir_capture_cells", "Cells in them", &meter.cells);
+        add("weir_capture_bytes", "Bytes of their records, before compression", &meter.bytes);
+        registry.register("weir_capture_events", "Events in the log, by kind", meter.events.clone());
         registry.register(
             "weir_capture_last_write_ms",
-            "Newest write time of an entry, in ms since 1970",
+            "Newest write time of an entry or event in the log, in ms since 1970",
             meter.last_write_ms.clone(),
+        );
+        registry.register(
+            "weir_capture_heartbeat_ms",
+            "Write time of the newest heartbeat of a region server, in ms since 1970",
+            meter.heartbeat_ms.clone(),
         );
         registry.register(
             "weir_capture_skipped",

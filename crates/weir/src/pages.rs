@@ -25,6 +25,7 @@ const PAGES: &[Page] = &[
     Page { code: "W-HBASE-MASTER", text: include_str!("../../../docs/faults/W-HBASE-MASTER.md") },
     Page { code: "W-KAFKA-DAMAGED", text: include_str!("../../../docs/faults/W-KAFKA-DAMAGED.md") },
     Page { code: "W-KAFKA-DENIED", text: include_str!("../../../docs/faults/W-KAFKA-DENIED.md") },
+    Page { code: "W-KAFKA-REFUSED", text: include_str!("../../../docs/faults/W-KAFKA-REFUSED.md") },
     Page { code: "W-KAFKA-REJECTED", text: include_str!("../../../docs/faults/W-KAFKA-REJECTED.md") },
     Page { code: "W-KAFKA-TOPIC", text: include_str!("../../../docs/faults/W-KAFKA-TOPIC.md") },
     Page { code: "W-KAFKA-UNREACHABLE", text: include_str!("../../../docs/faults/W-KAFKA-UNREACHABLE.md") },

@@ -13,6 +13,9 @@ use weir_model::{Fault, FaultKind, TopicName};
 /// How long a refusal is remembered: the calls that wait behind it need not ask the brokers each time.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
+/// How long a topic may be unknown to a broker after its creation. Past it, a missing topic is a fault again.
+const CREATION_WAIT: Duration = Duration::from_secs(30);
+
 /// A refusal and when it was.
 type Refused = (Instant, FaultKind, &'static str, String);
 
@@ -23,6 +26,8 @@ pub struct TopicCreator {
     further: Vec<(&'static str, String)>,
     config: Config,
     refused: Mutex<HashMap<TopicName, Refused>>,
+    /// When each topic was first found to exist by its creation.
+    created: Mutex<HashMap<TopicName, Instant>>,
 }
 
 impl TopicCreator {
@@ -43,22 +48,24 @@ impl TopicCreator {
             retention_ms: log.topics.retention.as_ms(),
         };
         let topics = Arc::new(Topics::new(&log.bootstrap.join(","), &log.read_properties()?)?);
-        let (further, config, refused) = (further_settings(config), config.clone(), Mutex::default());
-        Ok(Some(Arc::new(Self { topics, settings, further, config, refused })))
+        let (further, config) = (further_settings(config), config.clone());
+        let (refused, created) = (Mutex::default(), Mutex::default());
+        Ok(Some(Arc::new(Self { topics, settings, further, config, refused, created })))
     }
 
-    /// Creates what is missing among these; the call that needed them comes again anyway.
+    /// Creates what is missing among these; the call that needed them comes again anyway. Returns whether all of them
+    /// were created so lately that brokers may not know them yet.
     ///
     /// # Errors
     /// The first refusal, with the brokers' own words; the others are tried all the same.
-    pub async fn create(&self, names: &[TopicName]) -> Result<(), Fault> {
-        let mut first = Ok(());
+    pub async fn create(&self, names: &[TopicName]) -> Result<bool, Fault> {
+        let (mut first, mut are_new) = (Ok(()), true);
         for name in names {
             let fault = match self.refused_lately(name) {
                 Some(fault) => fault,
                 None => match self.topics.create_with(name, &self.settings, &self.further).await {
                     Ok(()) => {
-                        tracing::info!(topic = %name, "the topic exists now");
+                        are_new &= self.is_new(name);
                         continue;
                     }
                     Err(fault) => self.remember(name, fault).await,
@@ -66,7 +73,17 @@ impl TopicCreator {
             };
             first = first.and(Err(fault));
         }
-        first
+        first.map(|()| are_new)
+    }
+
+    /// Notes that a topic exists. Whether that was found only lately.
+    fn is_new(&self, name: &TopicName) -> bool {
+        let mut created = self.created.lock().expect("no panic under this lock");
+        let first = created.entry(name.clone()).or_insert_with(|| {
+            tracing::info!(topic = %name, "the topic exists now");
+            Instant::now()
+        });
+        first.elapsed() < CREATION_WAIT
     }
 
     fn refused_lately(&self, name: &TopicName) -> Option<Fault> {

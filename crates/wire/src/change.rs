@@ -50,7 +50,7 @@ impl<'k> Encoder<'k> {
         row_part: Option<RowPart>,
         cells: impl Iterator<Item = Cell<'a>>,
     ) {
-        self.head(out, key);
+        self.head(out, key, Some(key.sequence));
         for cell in cells {
             encode_cell(out, &cell);
         }
@@ -60,7 +60,7 @@ impl<'k> Encoder<'k> {
         }
     }
 
-    /// Appends a bulk-load event.
+    /// Appends a bulk-load event. Its sequence number stands in the event, where no reader takes it for a change's.
     pub fn bulk_load(
         &mut self,
         out: &mut Vec<u8>,
@@ -69,26 +69,17 @@ impl<'k> Encoder<'k> {
         base_namespace_dir: &[u8],
         hfile_archive_dir: &[u8],
     ) {
-        self.head(out, key);
+        self.head(out, key, None);
         let mut event =
-            Vec::with_capacity(descriptor.len() + base_namespace_dir.len() + hfile_archive_dir.len() + 16);
+            Vec::with_capacity(descriptor.len() + base_namespace_dir.len() + hfile_archive_dir.len() + 32);
         put_bytes_field(&mut event, 1, descriptor);
         put_bytes_field(&mut event, 2, base_namespace_dir);
         put_bytes_field(&mut event, 3, hfile_archive_dir);
+        put_varint_field(&mut event, 4, key.sequence);
         put_bytes_field(out, BULK_LOAD, &event);
     }
 
-    /// Appends a heartbeat.
-    pub fn heartbeat(&mut self, out: &mut Vec<u8>, key: &WalKey<'k>, server: &str, wal: &str, offset: u64) {
-        self.head(out, key);
-        let mut event = Vec::with_capacity(server.len() + wal.len() + 16);
-        put_bytes_field(&mut event, 1, server.as_bytes());
-        put_bytes_field(&mut event, 2, wal.as_bytes());
-        put_varint_field(&mut event, 3, offset);
-        put_bytes_field(out, HEARTBEAT, &event);
-    }
-
-    fn head(&mut self, out: &mut Vec<u8>, key: &WalKey<'k>) {
+    fn head(&mut self, out: &mut Vec<u8>, key: &WalKey<'k>, sequence: Option<u64>) {
         if self.front_of != (key.table, key.encoded_region) || self.front.is_empty() {
             self.front.clear();
             put_bytes_field(&mut self.front, 1, &self.source.as_u128().to_be_bytes());
@@ -102,7 +93,9 @@ impl<'k> Encoder<'k> {
             self.back_of = key.tail;
         }
         out.extend_from_slice(&self.front);
-        put_varint_field(out, 4, key.sequence);
+        if let Some(sequence) = sequence {
+            put_varint_field(out, 4, sequence);
+        }
         put_varint_field(out, 5, key.write_time_ms);
         out.extend_from_slice(&self.back);
     }
@@ -129,18 +122,6 @@ pub fn encode_bulk_load(
     hfile_archive_dir: &[u8],
 ) {
     Encoder::new(source).bulk_load(out, key, descriptor, base_namespace_dir, hfile_archive_dir);
-}
-
-/// Appends one heartbeat, as [`Encoder::heartbeat`] does.
-pub fn encode_heartbeat(
-    out: &mut Vec<u8>,
-    source: ClusterId,
-    key: &WalKey<'_>,
-    server: &str,
-    wal: &str,
-    offset: u64,
-) {
-    Encoder::new(source).heartbeat(out, key, server, wal, offset);
 }
 
 fn put_nonzero(out: &mut Vec<u8>, number: u64, value: u64) {
@@ -207,7 +188,7 @@ pub struct Change<'a> {
     pub table: &'a str,
     /// Encoded region name.
     pub encoded_region: &'a str,
-    /// Sequence number.
+    /// Sequence number; 0 in an event, whose own number stands in [`Event`].
     pub sequence: u64,
     /// Write time, ms since 1970.
     pub write_time_ms: u64,
@@ -242,8 +223,11 @@ pub enum Event<'a> {
         base_namespace_dir: &'a str,
         /// `sourceHFileArchiveDirPath`.
         hfile_archive_dir: &'a str,
+        /// Sequence number of the event's WAL entry; 0 in a record that was written
+        /// before events had a number of their own.
+        sequence: u64,
     },
-    /// A region server's heartbeat.
+    /// A region server's heartbeat. Read for older logs; not written any more.
     Heartbeat {
         /// The region server.
         server: &'a str,
@@ -347,17 +331,18 @@ fn decode_cell(message: &[u8]) -> Result<Cell<'_>, WireError> {
 }
 
 fn decode_bulk_load(message: &[u8]) -> Result<Event<'_>, WireError> {
-    let (mut descriptor, mut base, mut archive) = (&[][..], "", "");
+    let (mut descriptor, mut base, mut archive, mut sequence) = (&[][..], "", "", 0);
     let mut cursor = Cursor::new(message);
     while let Some((number, field)) = cursor.field("bulk load")? {
         match number {
             1 => descriptor = field.bytes("bulk load")?,
             2 => base = field.text("bulk load")?,
             3 => archive = field.text("bulk load")?,
+            4 => sequence = field.varint("bulk load")?,
             _ => {}
         }
     }
-    Ok(Event::BulkLoad { descriptor, base_namespace_dir: base, hfile_archive_dir: archive })
+    Ok(Event::BulkLoad { descriptor, base_namespace_dir: base, hfile_archive_dir: archive, sequence })
 }
 
 fn decode_heartbeat(message: &[u8]) -> Result<Event<'_>, WireError> {

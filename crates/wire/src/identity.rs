@@ -2,6 +2,9 @@
 //!
 //! `1/CLUSTER/REGION/SEQUENCE/WRITE_TIME_MS`: format version, UUID of the source cluster, encoded region name, sequence
 //! number, WAL write time in ms since 1970. One header and not five, because each costs librdkafka two allocations.
+//!
+//! An event is no change, and its header cannot be read as the identity of one:
+//! `event/KIND/CLUSTER/REGION/SEQUENCE/WRITE_TIME_MS`.
 
 use crate::cursor::WireError;
 use weir_model::ClusterId;
@@ -9,13 +12,19 @@ use weir_model::ClusterId;
 /// Name of the header.
 pub const HEADER: &str = "weir";
 
-/// Name of the header of a record that is no plain change: `bulk-load` or `heartbeat`.
+/// Name of the header of a record that is an event and no change; its value is the kind of the event.
 pub const EVENT_HEADER: &str = "weir.event";
+
+/// First word of the header `weir` of an event, where a change has the version.
+const EVENT_WORD: &str = "event";
+
+/// Kind of the event that HFiles were loaded past the WAL.
+pub const BULK_LOAD: &str = "bulk-load";
 
 /// Version of the header and of the record.
 pub const VERSION: u8 = 1;
 
-/// What the header says.
+/// What the header of a change says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity<'a> {
     /// Id of the source cluster.
@@ -31,6 +40,28 @@ pub struct Identity<'a> {
 /// Appends the header's value; `source` is the UUID as text.
 pub fn encode(out: &mut Vec<u8>, source: &str, encoded_region: &[u8], sequence: u64, write_time_ms: u64) {
     Stamp::new(source).put(out, encoded_region, sequence, write_time_ms);
+}
+
+/// What the header of an event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventIdentity<'a> {
+    /// Kind of the event: [`BULK_LOAD`], or one of a later version.
+    pub kind: &'a str,
+    /// Id of the source cluster.
+    pub source: ClusterId,
+    /// Encoded region name.
+    pub encoded_region: &'a str,
+    /// Sequence number of the event's WAL entry. Not a change's: see `change.proto`.
+    pub sequence: u64,
+    /// WAL write time, ms since 1970.
+    pub write_time_ms: u64,
+}
+
+/// Appends the value of an event's header.
+pub fn encode_event(out: &mut Vec<u8>, event: &EventIdentity<'_>) {
+    let EventIdentity { kind, source, encoded_region, sequence, write_time_ms } = event;
+    let text = format!("{EVENT_WORD}/{kind}/{source}/{encoded_region}/{sequence}/{write_time_ms}");
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// Writes headers of one source; what those of one region share is made once.
@@ -96,18 +127,38 @@ fn put_decimal(out: &mut [u8; NUMBERS_BYTES_MAX], end: usize, mut number: u64) -
     start
 }
 
-/// Reads the header's value.
+const WHAT: &str = "header weir";
+const WRONG: WireError = WireError::Undecodable { what: WHAT };
+
+/// Reads the header's value of a change.
 ///
 /// # Errors
-/// When it has another version or form.
+/// When it has another version or form, among them the form of an event.
 pub fn parse(value: &[u8]) -> Result<Identity<'_>, WireError> {
-    const WHAT: &str = "header weir";
-    const WRONG: WireError = WireError::Undecodable { what: WHAT };
     let mut words = std::str::from_utf8(value).map_err(|_| WRONG)?.split('/');
     let version: i64 = words.next().and_then(|word| word.parse().ok()).ok_or(WRONG)?;
     if version != i64::from(VERSION) {
         return Err(WireError::Value { what: "version of the header weir", value: version });
     }
+    rest(words)
+}
+
+/// Reads the header's value of an event.
+///
+/// # Errors
+/// When it has another form, among them the form of a change.
+pub fn parse_event(value: &[u8]) -> Result<EventIdentity<'_>, WireError> {
+    let mut words = std::str::from_utf8(value).map_err(|_| WRONG)?.split('/');
+    if words.next() != Some(EVENT_WORD) {
+        return Err(WRONG);
+    }
+    let kind = words.next().filter(|kind| !kind.is_empty()).ok_or(WRONG)?;
+    let Identity { source, encoded_region, sequence, write_time_ms } = rest(words)?;
+    Ok(EventIdentity { kind, source, encoded_region, sequence, write_time_ms })
+}
+
+/// Reads the words that changes and events share.
+fn rest<'a>(mut words: std::str::Split<'a, char>) -> Result<Identity<'a>, WireError> {
     let source = words.next().and_then(ClusterId::parse).ok_or(WRONG)?;
     let encoded_region = words.next().ok_or(WRONG)?;
     let sequence = words.next().and_then(|word| word.parse().ok()).ok_or(WRONG)?;
@@ -140,6 +191,24 @@ mod tests {
             [&b""[..], b"1", b"1/x/r/1/2", b"1/00000000-0000-0001-0000-000000000002/r/1/2/3", b"\xff"]
         {
             assert!(parse(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn the_header_of_an_event_is_never_the_header_of_a_change() {
+        let source = ClusterId { most: 1, least: 2 };
+        let event =
+            EventIdentity { kind: BULK_LOAD, source, encoded_region: "r", sequence: 6, write_time_ms: 9 };
+        let mut out = Vec::new();
+        encode_event(&mut out, &event);
+        assert_eq!(String::from_utf8_lossy(&out), format!("event/bulk-load/{source}/r/6/9"));
+        assert_eq!(parse_event(&out), Ok(event));
+        assert_eq!(parse(&out), Err(WRONG));
+        let mut change = Vec::new();
+        encode(&mut change, &source.to_string(), b"r", 6, 9);
+        assert_eq!(parse_event(&change), Err(WRONG));
+        for wrong in ["event", "event//", "event/bulk-load/x/r/6/9", "events/bulk-load/r/6/9"] {
+            assert!(parse_event(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }
 }

@@ -7,7 +7,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use route::{Refusal, Report, SKIP_REASONS, SkipReason, TableReport};
+pub use route::{Heartbeat, Refusal, Report, SKIP_REASONS, SkipReason, TableReport};
 pub use settings::{KeyRule, NamePattern, Settings};
 
 /// The capture of one source cluster. Immutable: connections share it.

@@ -7,10 +7,11 @@ use super::{Capture, KeyRule};
 use weir_model::{TableName, TopicName, limits};
 use weir_runtime::log::{HeaderSpan, RecordBatch, RecordSpan};
 use weir_wire::change::{self, Encoder};
+use weir_wire::hbase::bulk_load;
 use weir_wire::hbase::cell_block::Cell;
 use weir_wire::hbase::markers::{self, Marker};
 use weir_wire::hbase::replication::{Entry, ReplicateRequest};
-use weir_wire::identity::{self, Stamp};
+use weir_wire::identity::{self, EventIdentity, Stamp};
 
 /// Why an entry or a cell was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,27 +20,30 @@ pub enum SkipReason {
     SystemTable,
     /// Entry of a table that the settings leave out.
     Table,
-    /// Cell of a family that the settings leave out.
+    /// Cell, or files of a bulk load, of a family that the settings leave out.
     Family,
     /// Entry without cells.
     Empty,
     /// Marker of HBase's own (flush, compaction, region event).
     Marker,
-    /// Marker that this version does not know.
+    /// Marker that this version does not know or cannot read.
     UnknownMarker,
+    /// Heartbeat of a region server: it tells of a server, not of the table under whose name it is filed.
+    Heartbeat,
 }
 
 /// All reasons with the label that metrics use, in the order of [`Report::skipped`].
-pub const SKIP_REASONS: [(SkipReason, &str); 6] = [
+pub const SKIP_REASONS: [(SkipReason, &str); 7] = [
     (SkipReason::SystemTable, "system-table"),
     (SkipReason::Table, "table-filter"),
     (SkipReason::Family, "family-filter"),
     (SkipReason::Empty, "no-cells"),
     (SkipReason::Marker, "marker"),
     (SkipReason::UnknownMarker, "unknown-marker"),
+    (SkipReason::Heartbeat, "heartbeat"),
 ];
 
-/// Why a whole call cannot be routed. The source must wait until the operator mends it.
+/// Why a whole call cannot be routed. The source must wait until the operator fixes the cause.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The table's name is no HBase table name.
@@ -53,7 +57,7 @@ pub enum Refusal {
         /// Why not.
         source: weir_model::topic::TopicNameError,
     },
-    /// A bulk-load or replication marker does not parse.
+    /// A bulk-load marker does not parse.
     #[error("marker of table {table} does not parse")]
     Marker {
         /// The table.
@@ -66,7 +70,7 @@ pub enum Refusal {
     TooLarge,
 }
 
-/// What of one table a call brought.
+/// What of one table a call brought to the log. A table of which nothing came is not listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableReport {
     /// The table.
@@ -79,10 +83,21 @@ pub struct TableReport {
     pub cells: u64,
     /// Bytes of the records' values.
     pub bytes: u64,
-    /// Newest write time, ms since 1970.
+    /// Bulk-load events.
+    pub bulk_loads: u64,
+    /// Newest write time of its entries and events, ms since 1970.
     pub last_write_ms: u64,
     /// Index of the topic in the batch.
     topic_index: u16,
+}
+
+/// A region server's word on how far its WAL was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The region server, `host,port,start code`.
+    pub server: String,
+    /// When it was written to the WAL, ms since 1970: what is before it there has been read.
+    pub write_time_ms: u64,
 }
 
 /// What a call brought, and what of it was skipped.
@@ -92,10 +107,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// Counts by reason, in the order of [`SKIP_REASONS`].
     pub skipped: [u64; SKIP_REASONS.len()],
-    /// Bulk-load events published.
-    pub bulk_loads: u64,
-    /// Heartbeats published.
-    pub heartbeats: u64,
+    /// Heartbeats, which are skipped too.
+    pub heartbeats: Vec<Heartbeat>,
 }
 
 impl Report {
@@ -120,8 +133,18 @@ impl Report {
 
 /// Where entries of one table go.
 enum Way {
-    Captured(usize),
     Skipped(SkipReason),
+    /// Nothing can be sent under this name.
+    Refused(Refusal),
+    Captured(Captured),
+}
+
+/// A table that is captured.
+struct Captured {
+    table: TableName,
+    /// Its place in the report, once a record was written: a call must not fail for want of a topic that it does not
+    /// need.
+    place: Option<usize>,
 }
 
 impl Capture {
@@ -141,19 +164,27 @@ impl Capture {
         let mut stamp = Stamp::new(&source.to_string());
         for entry in request.entries() {
             let known = ways.iter().rposition(|(table, _)| *table == entry.key.table);
-            let place = match known {
-                Some(place) => place,
-                None => {
-                    ways.push((entry.key.table, self.way(entry.key.table, batch, &mut report)?));
-                    ways.len() - 1
+            let place = known.unwrap_or_else(|| {
+                ways.push((entry.key.table, self.way(entry.key.table)));
+                ways.len() - 1
+            });
+            match &mut ways[place].1 {
+                Way::Skipped(reason) => {
+                    if of_no_table(&entry, &mut report) < entry.cells.len() || entry.cells.len() == 0 {
+                        report.skip(*reason, 1);
+                    }
                 }
-            };
-            match ways[place].1 {
-                Way::Skipped(reason) => report.skip(reason, 1),
-                Way::Captured(table) => {
+                Way::Refused(refusal) => {
+                    if of_no_table(&entry, &mut report) < entry.cells.len() {
+                        return Err(refusal.clone());
+                    }
+                    report.skip(SkipReason::Empty, u64::from(entry.cells.len() == 0));
+                }
+                Way::Captured(captured) => {
                     let (encoder, stamp, batch) = (&mut encoder, &mut stamp, &mut *batch);
-                    let mut writer = Writer { capture: self, request, encoder, stamp, batch };
-                    writer.entry(&entry, table, &mut report)?;
+                    let report = &mut report;
+                    let mut writer = Writer { capture: self, request, source, encoder, stamp, batch, report };
+                    writer.entry(&entry, captured)?;
                 }
             }
             if batch.arena.len() > limits::CALL_ARENA_BYTES_MAX {
@@ -163,87 +194,121 @@ impl Capture {
         Ok(report)
     }
 
-    fn way(&self, name: &[u8], batch: &mut RecordBatch, report: &mut Report) -> Result<Way, Refusal> {
-        let table = TableName::from_bytes(name)?;
-        if table.is_system() {
-            return Ok(Way::Skipped(SkipReason::SystemTable));
+    fn way(&self, name: &[u8]) -> Way {
+        match TableName::from_bytes(name) {
+            Err(error) => Way::Refused(error.into()),
+            Ok(table) if table.is_system() => Way::Skipped(SkipReason::SystemTable),
+            Ok(table) if !self.settings.takes(&table) => Way::Skipped(SkipReason::Table),
+            Ok(table) => Way::Captured(Captured { table, place: None }),
         }
-        if !self.settings.takes(&table) {
-            return Ok(Way::Skipped(SkipReason::Table));
-        }
-        let topic = match self.settings.topic(&table) {
-            Ok(topic) => topic,
-            Err(source) => return Err(Refusal::Topic { table, source }),
-        };
-        let topic_index = u16::try_from(batch.topics.len()).map_err(|_| Refusal::TooLarge)?;
-        batch.topics.push(topic.clone());
-        report.tables.push(TableReport {
-            table,
-            topic,
-            entries: 0,
-            cells: 0,
-            bytes: 0,
-            last_write_ms: 0,
-            topic_index,
-        });
-        Ok(Way::Captured(report.tables.len() - 1))
     }
+}
+
+/// Counts the cells of an entry that change nothing in its table, and how many they are.
+fn of_no_table(entry: &Entry<'_>, report: &mut Report) -> usize {
+    let cells = entry.cells.filter(markers::is_of_no_table);
+    cells.map(|cell| note(&cell, entry, report)).count()
+}
+
+/// Notes a marker that is of no table: it is never sent, whatever the name of the table it is filed under.
+fn note(cell: &Cell<'_>, entry: &Entry<'_>, report: &mut Report) {
+    let reason = match markers::parse(cell) {
+        Ok(Marker::Replication { server, .. }) => {
+            let (server, write_time_ms) = (server.to_owned(), entry.key.write_time_ms);
+            report.heartbeats.push(Heartbeat { server, write_time_ms });
+            SkipReason::Heartbeat
+        }
+        Ok(Marker::Internal) => SkipReason::Marker,
+        Ok(Marker::BulkLoad(_) | Marker::Unknown) | Err(_) => SkipReason::UnknownMarker,
+    };
+    report.skip(reason, 1);
 }
 
 /// Writes the records of one entry.
 struct Writer<'w, 'r> {
     capture: &'w Capture,
     request: &'w ReplicateRequest<'r>,
+    source: weir_model::ClusterId,
     encoder: &'w mut Encoder<'r>,
     stamp: &'w mut Stamp<'r>,
     batch: &'w mut RecordBatch,
+    report: &'w mut Report,
 }
 
 impl<'r> Writer<'_, 'r> {
-    fn entry(&mut self, entry: &Entry<'r>, table: usize, report: &mut Report) -> Result<(), Refusal> {
-        let settings = &self.capture.settings;
-        let families = settings.families.get(&report.tables[table].table);
-        let (mut sent, mut has_marker) = (0u64, false);
-        let takes = |cell: &Cell<'_>| {
-            families.is_none_or(|families| families.iter().any(|family| family == cell.family))
-        };
+    fn entry(&mut self, entry: &Entry<'r>, captured: &mut Captured) -> Result<(), Refusal> {
+        let families = self.capture.settings.families.get(&captured.table);
+        let (mut sent, mut has_load) = (0u64, false);
+        let takes =
+            |name: &[u8]| families.is_none_or(|families| families.iter().any(|family| family == name));
         for cell in entry.cells {
             if markers::is_marker(&cell) {
-                has_marker = true;
-            } else if takes(&cell) {
+                if markers::is_of_no_table(&cell) {
+                    note(&cell, entry, self.report);
+                } else {
+                    has_load = true;
+                }
+            } else if takes(cell.family) {
                 sent += 1;
             } else {
-                report.skip(SkipReason::Family, 1);
+                self.report.skip(SkipReason::Family, 1);
             }
         }
         if entry.cells.len() == 0 {
-            report.skip(SkipReason::Empty, 1);
+            self.report.skip(SkipReason::Empty, 1);
         }
-        if has_marker {
-            self.markers(entry, table, report)?;
+        if has_load {
+            self.bulk_loads(entry, captured, &takes)?;
         }
         if sent == 0 {
             return Ok(());
         }
-        let cells = entry.cells.filter(move |cell| !markers::is_marker(cell) && takes(cell));
+        let table = self.table(captured)?;
+        let topic = self.report.tables[table].topic_index;
+        let cells = entry.cells.filter(move |cell| !markers::is_marker(cell) && takes(cell.family));
         let before = self.batch.arena.len();
-        match settings.key {
+        match self.capture.settings.key {
             KeyRule::Region => {
                 let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
                     encoder.change(out, &entry.key, None, cells);
                 });
-                self.record(entry, report.tables[table].topic_index, key, value, None);
+                self.record(entry, topic, key, value, None);
             }
             KeyRule::Row | KeyRule::RowLength(_) | KeyRule::RowDelimiter(_) => {
-                self.rows(entry, report.tables[table].topic_index, cells)?;
+                self.rows(entry, topic, cells)?;
             }
         }
-        let totals = &mut report.tables[table];
+        let totals = &mut self.report.tables[table];
         totals.entries += 1;
         totals.cells += sent;
         totals.bytes += (self.batch.arena.len() - before) as u64;
         totals.last_write_ms = totals.last_write_ms.max(entry.key.write_time_ms);
         Ok(())
+    }
+
+    /// The place of a table in the report. The first record of a table is what makes its topic needed.
+    fn table(&mut self, captured: &mut Captured) -> Result<usize, Refusal> {
+        if let Some(place) = captured.place {
+            return Ok(place);
+        }
+        let table = captured.table.clone();
+        let topic = match self.capture.settings.topic(&table) {
+            Ok(topic) => topic,
+            Err(source) => return Err(Refusal::Topic { table, source }),
+        };
+        let topic_index = u16::try_from(self.batch.topics.len()).map_err(|_| Refusal::TooLarge)?;
+        self.batch.topics.push(topic.clone());
+        self.report.tables.push(TableReport {
+            table,
+            topic,
+            entries: 0,
+            cells: 0,
+            bytes: 0,
+            bulk_loads: 0,
+            last_write_ms: 0,
+            topic_index,
+        });
+        Ok(*captured.place.insert(self.report.tables.len() - 1))
     }
 
     /// One record per row, in order of first appearance.
@@ -278,31 +343,37 @@ impl<'r> Writer<'_, 'r> {
         Ok(())
     }
 
-    /// Bulk loads and heartbeats become records of their own; other markers are counted.
-    fn markers(&mut self, entry: &Entry<'r>, table: usize, report: &mut Report) -> Result<(), Refusal> {
-        let topic = report.tables[table].topic_index;
-        for cell in entry.cells.filter(markers::is_marker) {
-            let marker = markers::parse(&cell)
-                .map_err(|source| Refusal::Marker { table: report.tables[table].table.clone(), source })?;
-            match marker {
-                Marker::BulkLoad(descriptor) => {
-                    let (base, archive) = (self.request.base_namespace_dir, self.request.hfile_archive_dir);
-                    let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
-                        encoder.bulk_load(out, &entry.key, descriptor, base, archive);
-                    });
-                    self.record(entry, topic, key, value, Some("bulk-load"));
-                    report.bulk_loads += 1;
+    /// Each bulk load of a family that is taken becomes a record of its own.
+    fn bulk_loads(
+        &mut self,
+        entry: &Entry<'r>,
+        captured: &mut Captured,
+        takes: &impl Fn(&[u8]) -> bool,
+    ) -> Result<(), Refusal> {
+        let is_filtered = self.capture.settings.families.contains_key(&captured.table);
+        let is_load = |cell: &Cell<'_>| markers::is_marker(cell) && !markers::is_of_no_table(cell);
+        for cell in entry.cells.filter(is_load) {
+            let corrupt = |source| Refusal::Marker { table: captured.table.clone(), source };
+            let Marker::BulkLoad(descriptor) = markers::parse(&cell).map_err(corrupt)? else { continue };
+            let filtered;
+            let mut descriptor = descriptor;
+            if is_filtered {
+                filtered = bulk_load::filter(descriptor, takes).map_err(corrupt)?;
+                self.report.skip(SkipReason::Family, filtered.left_out);
+                if filtered.kept == 0 {
+                    continue;
                 }
-                Marker::Replication { server, wal, offset } => {
-                    let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
-                        encoder.heartbeat(out, &entry.key, server, wal, offset);
-                    });
-                    self.record(entry, topic, key, value, Some("heartbeat"));
-                    report.heartbeats += 1;
-                }
-                Marker::Internal => report.skip(SkipReason::Marker, 1),
-                Marker::Unknown => report.skip(SkipReason::UnknownMarker, 1),
+                descriptor = &filtered.descriptor;
             }
+            let table = self.table(captured)?;
+            let (base, archive) = (self.request.base_namespace_dir, self.request.hfile_archive_dir);
+            let (key, value) = self.put(entry.key.encoded_region, |out, encoder| {
+                encoder.bulk_load(out, &entry.key, descriptor, base, archive);
+            });
+            self.record(entry, self.report.tables[table].topic_index, key, value, Some(identity::BULK_LOAD));
+            let totals = &mut self.report.tables[table];
+            totals.bulk_loads += 1;
+            totals.last_write_ms = totals.last_write_ms.max(entry.key.write_time_ms);
         }
         Ok(())
     }
@@ -353,7 +424,22 @@ impl<'r> Writer<'_, 'r> {
     fn headers(&mut self, entry: &Entry<'r>, event: Option<&'static str>) {
         let start = place(&self.batch.arena);
         let key = &entry.key;
-        self.stamp.put(&mut self.batch.arena, key.encoded_region, key.sequence, key.write_time_ms);
+        match event {
+            None => {
+                self.stamp.put(&mut self.batch.arena, key.encoded_region, key.sequence, key.write_time_ms);
+            }
+            Some(kind) => {
+                let event = EventIdentity {
+                    kind,
+                    source: self.source,
+                    // The server refuses a region name that is no text.
+                    encoded_region: std::str::from_utf8(key.encoded_region).unwrap_or_default(),
+                    sequence: key.sequence,
+                    write_time_ms: key.write_time_ms,
+                };
+                identity::encode_event(&mut self.batch.arena, &event);
+            }
+        }
         let value = start..place(&self.batch.arena);
         self.batch.headers.push(HeaderSpan { name: identity::HEADER.into(), value });
         if let Some(event) = event {

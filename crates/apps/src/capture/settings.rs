@@ -33,39 +33,59 @@ impl KeyRule {
     }
 }
 
-/// A table name, or a pattern in which `*` stands for any letters.
+/// A table name, or a pattern in which `*` stands for any characters.
+///
+/// With a colon it has two parts, and each is compared with its own part of a table's name: `default:*` is every table
+/// of the default namespace and no other. Without a colon it is compared with the whole name as HBase writes it, and
+/// `*` stands for a colon too: `*` is every table of every namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamePattern(String);
+pub struct NamePattern {
+    namespace: Option<String>,
+    name: String,
+}
 
 impl NamePattern {
     /// A pattern.
     #[must_use]
     pub fn new(pattern: &str) -> Self {
-        Self(pattern.strip_prefix("default:").unwrap_or(pattern).to_owned())
+        match pattern.split_once(':') {
+            Some((namespace, name)) => Self { namespace: Some(namespace.to_owned()), name: name.to_owned() },
+            None => Self { namespace: None, name: pattern.to_owned() },
+        }
     }
 
     /// Whether a table matches.
     #[must_use]
     pub fn matches(&self, table: &TableName) -> bool {
-        let mut parts = self.0.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| table.as_str().strip_prefix(first)) else {
-            return false;
-        };
-        let mut parts = parts.peekable();
-        if parts.peek().is_none() {
-            return rest.is_empty();
-        }
-        while let Some(part) = parts.next() {
-            if parts.peek().is_none() {
-                return rest.ends_with(part);
+        match &self.namespace {
+            Some(namespace) => {
+                matches(namespace, table.namespace()) && matches(&self.name, table.qualifier())
             }
-            match rest.find(part) {
-                Some(place) => rest = &rest[place + part.len()..],
-                None => return false,
-            }
+            None => matches(&self.name, table.as_str()),
         }
-        true
     }
+}
+
+/// Whether a text is as the pattern says.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts = parts.peekable();
+    if parts.peek().is_none() {
+        return rest.is_empty();
+    }
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(place) => rest = &rest[place + part.len()..],
+            None => return false,
+        }
+    }
+    true
 }
 
 /// All settings of one capture.

@@ -46,7 +46,11 @@ fn route(settings: Settings, entries: &[(&str, u64, &[Cell<'_>])]) -> Result<(Ve
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let records = batch.records.iter().map(|record| {
         let change = change::decode(batch.bytes(&record.value)).unwrap();
-        assert_eq!((change.source, change.write_time_ms), (SOURCE, 1000 + change.sequence));
+        let written = match change.event {
+            Some(change::Event::BulkLoad { sequence, .. }) => sequence,
+            Some(change::Event::Heartbeat { .. }) | None => change.sequence,
+        };
+        assert_eq!((change.source, change.write_time_ms), (SOURCE, 1000 + written));
         let cells: Vec<_> =
             change.cells.iter().map(|cell| text(cell.row) + "/" + &text(cell.qualifier)).collect();
         let headers = &batch.headers[record.headers.start as usize..record.headers.end as usize];
@@ -109,28 +113,96 @@ fn what_is_left_out_is_counted_with_its_reason() {
             ("family-filter", 2),
             ("no-cells", 1),
             ("marker", 0),
-            ("unknown-marker", 0)
+            ("unknown-marker", 0),
+            ("heartbeat", 0)
         ]
     );
 }
 
+/// A cell of HBase's own.
+fn own<'a>(qualifier: &'a str, value: &'a [u8]) -> Cell<'a> {
+    Cell { value, ..cell("r", "METAFAMILY", qualifier) }
+}
+
+const HEARTBEAT: &[u8] = b"\x0a\x02s1\x12\x01w\x18\x05";
+
+/// A bulk load of one file into each of the families `f` and `g`.
+const LOAD: &[u8] = b"\x1a\x09\x0a\x01f\x12\x01f\x1a\x01x\x1a\x09\x0a\x01g\x12\x01g\x1a\x01y";
+
 #[test]
-fn markers_become_events_or_counters() {
-    let family = "METAFAMILY";
-    let value = b"\x0a\x02s1\x12\x01w\x18\x05";
-    let heartbeat = Cell { value, ..cell("r", family, "HBASE::REPLICATION_MARKER") };
-    let load = Cell { value: b"", ..cell("r", family, "HBASE::BULK_LOAD") };
+fn a_bulk_load_becomes_an_event_and_other_markers_are_counted() {
     let cells = [
-        heartbeat,
-        load,
-        cell("r", family, "HBASE::FLUSH"),
-        cell("r", family, "HBASE::NEW"),
+        own("HBASE::REPLICATION_MARKER", HEARTBEAT),
+        own("HBASE::BULK_LOAD", LOAD),
+        own("HBASE::FLUSH", b""),
+        own("HBASE::NEW", b""),
+        own("HBASE::REPLICATION_MARKER", b"\x0a\xff"),
         cell("a", "f", "q"),
     ];
     let (records, report) = route(Settings { headers: false, ..settings() }, &[("t", 7, &cells)]).unwrap();
-    assert_eq!(records, ["p.t.s r1 7 [] h2 heartbeat", "p.t.s r1 7 [] h2 bulk-load", "p.t.s r1 7 [a/q] h0"]);
-    assert_eq!((report.heartbeats, report.bulk_loads), (1, 1));
-    assert_eq!((report.skipped(SkipReason::Marker), report.skipped(SkipReason::UnknownMarker)), (1, 1));
+    assert_eq!(records, ["p.t.s r1 0 [] h2 bulk-load", "p.t.s r1 7 [a/q] h0"]);
+    assert_eq!((report.entries(), report.tables[0].bulk_loads, report.tables[0].last_write_ms), (1, 1, 1007));
+    assert_eq!(report.heartbeats, [Heartbeat { server: "s1".to_owned(), write_time_ms: 1007 }]);
+    let skipped = [SkipReason::Marker, SkipReason::UnknownMarker, SkipReason::Heartbeat];
+    assert_eq!(skipped.map(|reason| report.skipped(reason)), [1, 2, 1]);
+}
+
+#[test]
+fn what_hbase_files_under_a_table_needs_neither_its_topic_nor_its_name() {
+    let heartbeat = [own("HBASE::REPLICATION_MARKER", HEARTBEAT)];
+    let mixed = [cell("a", "f", "q"), heartbeat[0]];
+    let flush = [own("HBASE::FLUSH", b"")];
+    let mut settings = settings();
+    settings.exclude = vec![NamePattern::new("private")];
+    settings.families.insert(weir_model::TableName::new("only").unwrap(), vec![b"f".to_vec()]);
+    let other_family = [cell("a", "g", "q")];
+    let entries: [(&str, u64, &[Cell<'_>]); 10] = [
+        ("st", 1, &mixed[..1]),
+        ("private", 2, &heartbeat),
+        ("naïve", 3, &heartbeat),
+        ("no name", 4, &heartbeat),
+        ("hbase:meta", 5, &heartbeat),
+        ("quiet", 6, &flush),
+        ("empty", 7, &[]),
+        ("no name", 8, &[]),
+        ("only", 9, &other_family),
+        ("private", 10, &mixed),
+    ];
+    let (records, report) = route(settings, &entries).unwrap();
+    assert_eq!(records, ["p.st.s r1 1 [a/q] h1"]);
+    assert_eq!(report.tables.iter().map(|table| table.topic.as_str()).collect::<Vec<_>>(), ["p.st.s"]);
+    let skipped = SKIP_REASONS.map(|(reason, _)| report.skipped(reason));
+    assert_eq!(skipped, [0, 1, 1, 2, 1, 0, 5]);
+}
+
+#[test]
+fn a_bulk_load_goes_the_way_of_its_table() {
+    let load = [own("HBASE::BULK_LOAD", LOAD)];
+    let mut some = settings();
+    some.exclude = vec![NamePattern::new("private")];
+    let all: [(&str, u64, &[Cell<'_>]); 3] =
+        [("t", 1, &load), ("private", 2, &load), ("hbase:acl", 3, &load)];
+    let (records, report) = route(some, &all).unwrap();
+    assert_eq!(records, ["p.t.s r1 0 [] h2 bulk-load"]);
+    assert_eq!((report.skipped(SkipReason::Table), report.skipped(SkipReason::SystemTable)), (1, 1));
+    assert!(matches!(route(settings(), &[("naïve", 1, &load)]), Err(Refusal::Topic { .. })));
+    let broken = [own("HBASE::BULK_LOAD", b"\x1a\x09")];
+    assert!(matches!(route(settings(), &[("t", 1, &broken)]), Err(Refusal::Marker { .. })));
+}
+
+#[test]
+fn a_bulk_load_names_only_files_of_families_that_are_taken() {
+    let load = [own("HBASE::BULK_LOAD", LOAD)];
+    let of = |families: &[&str]| {
+        let mut settings = settings();
+        let families = families.iter().map(|family| family.as_bytes().to_vec()).collect();
+        settings.families.insert(weir_model::TableName::new("t").unwrap(), families);
+        settings
+    };
+    let (records, report) = route(of(&["h"]), &[("t", 1, &load)]).unwrap();
+    assert_eq!((records.len(), report.skipped(SkipReason::Family), report.tables.len()), (0, 2, 0));
+    let (records, report) = route(of(&["g"]), &[("t", 1, &load)]).unwrap();
+    assert_eq!((records.len(), report.skipped(SkipReason::Family)), (1, 1));
 }
 
 #[test]
@@ -158,6 +230,20 @@ fn patterns_match_as_written() {
         ("default:t", "t", true),
         ("*a*", "bab", true),
         ("ab*ba", "aba", false),
+        ("default:*", "message", true),
+        ("default:*", "shop:t", false),
+        ("default:tmp*", "tmp_a", true),
+        ("default:tmp*", "tmpspace:orders", false),
+        ("default:t", "shop:t", false),
+        ("*", "shop:t", true),
+        ("tmp*", "tmpspace:orders", true),
+        ("*:t", "t", true),
+        ("*:t", "shop:t", true),
+        ("*:t", "shop:tt", false),
+        ("s*p:t*", "shop:orders", false),
+        ("s*p:o*", "shop:orders", true),
+        ("def*:t", "t", true),
+        ("shop*", "shop", true),
     ] {
         assert_eq!(NamePattern::new(pattern).matches(&table(name)), expect, "{pattern} {name}");
     }

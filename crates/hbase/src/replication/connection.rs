@@ -164,8 +164,9 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             let arrived = Instant::now();
             // The order matters: budget first, bytes after. A spent budget leaves them in the socket.
             let taken = self.shared.budget.take(len.saturating_mul(self.frame_weight)).await;
+            let arrival = Arrival { at: arrived, waited: arrived.elapsed() };
             let frame = self.read_frame(len).await?;
-            self.take_call(&settled, &frame, taken, arrived).await?;
+            self.take_call(&settled, &frame, taken, arrival).await?;
         }
     }
 
@@ -279,7 +280,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         settled: &Settled,
         frame: &[u8],
         mut taken: Taken,
-        arrived: Instant,
+        arrival: Arrival,
     ) -> Result<(), End> {
         let call = call::parse_call(frame).map_err(|error| {
             let class = "org.apache.hadoop.hbase.DoNotRetryIOException";
@@ -317,12 +318,13 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             }
         };
         let slot = Arc::clone(&self.slots).acquire_owned().await.expect("the slots are never closed");
-        let deadline = arrived + self.answer_within(call.header.timeout_ms);
+        let within = self.answer_within(call.header.timeout_ms);
+        let deadline = arrival.at + within;
         if Instant::now() >= deadline {
             // The source is about to give up and send it again: written now, it would only come twice.
             add(&self.shared.stats.late, 1);
-            let text = "the call waited for the byte budget until its time-out; send it again";
-            return self.answer(call.header.call_id, Err(again(text.to_owned()))).await;
+            let text = arrival.late(within, call.header.timeout_ms);
+            return self.answer(call.header.call_id, Err(again(text))).await;
         }
         self.count(&request, frame.len());
         let fingerprint = fingerprint(&request);
@@ -394,6 +396,29 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             Err(exception) => call::encode_answer_exception(&mut frame, call_id, exception),
         }
         self.answers.send(frame).await.map_err(|_| End::Closed)
+    }
+}
+
+/// When a call came, and how long it then waited for the byte budget.
+struct Arrival {
+    at: Instant,
+    waited: Duration,
+}
+
+impl Arrival {
+    /// Why a call that must be answered `within` this time is late before it is written.
+    fn late(&self, within: Duration, timeout_ms: Option<u32>) -> String {
+        if self.waited >= within && !within.is_zero() {
+            return format!(
+                "the call waited {} ms for the byte budget, until its time-out; send it again",
+                self.waited.as_millis()
+            );
+        }
+        format!(
+            "the call's time-out of {} ms was over after {} ms, before it was written; send it again, and raise the source's time-out if this is said of each call",
+            timeout_ms.map_or(limits::CALL_TIMEOUT_MS_DEFAULT, u64::from),
+            self.at.elapsed().as_millis()
+        )
     }
 }
 

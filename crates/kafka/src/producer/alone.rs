@@ -42,7 +42,7 @@ impl Producer {
             return Err(refusal(code, &batch));
         }
         let client = self.client_alone()?;
-        match self.queue(&client, batch)?.await {
+        match self.queue(&client, batch, false)?.await {
             Ok(Answer { failed: None, .. }) => Ok(()),
             Ok(Answer { failed: Some(code), batch: Some(batch) }) => Err(refusal(code, &batch)),
             Ok(Answer { failed: Some(code), batch: None }) => Err(self.failed(code, &client.state, topic)),

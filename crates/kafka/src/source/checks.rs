@@ -77,7 +77,7 @@ fn unreadable(code: RDKafkaErrorCode, topic: &str) -> Fault {
         code if is_denied(code) => {
             (FaultKind::Denied, "W-KAFKA-DENIED", "; allow this user Read and Describe on the topic")
         }
-        _ => (FaultKind::Transient, "W-KAFKA-UNREACHABLE", ""),
+        code => return crate::meaning::fault(code, "read a topic of `topics`", topic),
     };
     Fault::new(kind, page, "read a topic of `topics`", topic).caused_by(format!("{code}{mend}"))
 }

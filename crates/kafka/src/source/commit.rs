@@ -131,7 +131,8 @@ pub(super) fn on_answer(answer: CommitAnswer, events: &mut Vec<Event>) {
     if let Some((place, code)) = refused.first() {
         let code = if is_fine(answer.code) { *code } else { answer.code };
         let error = KafkaError::ConsumerCommit(code.into());
-        let fault = Fault::new(FaultKind::Transient, "W-KAFKA-UNREACHABLE", "commit", place.to_string());
+        let (_, page) = crate::meaning::of(code.into());
+        let fault = Fault::new(FaultKind::Transient, page, "commit", place.to_string());
         let places = refused.iter().map(|(place, _)| place.clone()).collect();
         events.push(Event::CommitFailed(places, fault.caused_by(error)));
     }

@@ -205,12 +205,18 @@ impl super::Capture {
     fn validate_topic(&self, at: &str) -> Result<(), String> {
         let topic = &self.topic;
         TopicNaming::new(&topic.prefix, &topic.suffix).map_err(|error| format!("{at}.topic: {error}"))?;
-        for (table, name) in &topic.names {
-            TableName::new(table).map_err(|error| format!("{at}.topic.names: {error}"))?;
+        tables_once(&format!("{at}.topic.names"), topic.names.keys())?;
+        for name in topic.names.values() {
             TopicName::new(name).map_err(|error| format!("{at}.topic.names: {error}"))?;
         }
-        for table in self.families.keys() {
-            TableName::new(table).map_err(|error| format!("{at}.families: {error}"))?;
+        tables_once(&format!("{at}.families"), self.families.keys())?;
+        for (key, patterns) in [("include", &self.tables.include), ("exclude", &self.tables.exclude)] {
+            let wrong = patterns.iter().find(|pattern| !can_match(pattern));
+            if let Some(wrong) = wrong {
+                return Err(format!(
+                    "{at}.tables.{key}: {wrong:?} can match no table; write \"table\", \"namespace:table\", or a pattern such as \"namespace:*\""
+                ));
+            }
         }
         match (topic.key, topic.key_length, topic.key_delimiter) {
             (Key::RowPrefix, Some(length), None) if length > 0 => Ok(()),
@@ -224,6 +230,24 @@ impl super::Capture {
             }
         }
     }
+}
+
+/// Checks names of tables, of which `t` and `default:t` are one.
+fn tables_once<'a>(at: &str, names: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut seen = BTreeMap::new();
+    for name in names {
+        let table = TableName::new(name).map_err(|error| format!("{at}: {error}"))?;
+        if let Some(other) = seen.insert(table, name) {
+            return Err(format!("{at}: {other:?} and {name:?} are the same table; keep one of them"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is a table name that this pattern matches.
+fn can_match(pattern: &str) -> bool {
+    // Any letters do for the stars.
+    TableName::new(&pattern.replace('*', "x")).is_ok()
 }
 
 /// Checks `host:port`.
@@ -269,6 +293,18 @@ mod tests {
             &["log.properties.\"sasl.password\"", "{ env ="],
         );
         refused("[limits]\nin-flight = \"1KiB\"\n", &["limits.in-flight"]);
+        refused(
+            "[capture.a]\nfamilies = { t = [\"f\"], \"default:t\" = [\"g\"] }\n",
+            &["capture.a.families", "same table"],
+        );
+        refused(
+            "[capture.a]\ntopic.names = { t = \"x\", \"default:t\" = \"y\" }\n",
+            &["capture.a.topic.names", "same table"],
+        );
+        for pattern in ["shop:", ":t", "a:b:*", "t/*"] {
+            let text = format!("[capture.a]\ntables.exclude = [\"t*\", \"{pattern}\"]\n");
+            refused(&text, &["capture.a.tables.exclude", pattern, "can match no table"]);
+        }
     }
 
     #[test]

@@ -185,9 +185,12 @@ impl Capture {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Tables {
-    /// Taken when one of these matches: `table`, `namespace:table`, `*` stands for any letters.
+    /// Taken when one of these matches: `table`, `namespace:table`, `*` stands for any characters. With a colon the two
+    /// parts are compared one by one: `shop:*` is all of that namespace, `default:*` all of the default namespace and
+    /// nothing else. Without a colon the whole name is compared and `*` stands for a colon too: `*` is every table,
+    /// and `tmp*` is `tmp_a` and `tmpspace:orders`; write `default:tmp*` for the first alone.
     pub include: Vec<String>,
-    /// Left out when one of these matches, even if included.
+    /// Left out when one of these matches, even if included. Patterns as in `include`.
     pub exclude: Vec<String>,
 }
 

@@ -170,8 +170,12 @@ impl Look<'_> {
         let sources = snapshot.sources.iter().map(|(address, source)| self.source(name, address, source));
         let sources = sources.collect();
         let tables = running.board.tables();
-        let tables = tables.into_iter().map(|(table, board)| self.table(name, table, board)).collect();
-        let Snapshot { calls_open, calls, entries, cells, bytes, done, again, late, overlaps, .. } = snapshot;
+        let tables: Vec<TablePicture> =
+            tables.into_iter().map(|(table, board)| self.table(name, table, board)).collect();
+        // What is in the log: a call that comes again is no second one.
+        let sum = |number: fn(&TableBoard) -> u64| tables.iter().map(|table| number(&table.board)).sum();
+        let (entries, cells, bytes) = (sum(|one| one.entries), sum(|one| one.cells), sum(|one| one.bytes));
+        let Snapshot { calls_open, calls, done, again, late, overlaps, .. } = snapshot;
         for (what, value) in [("done", done), ("answers", done + again + late), ("late", late)] {
             self.note(format!("{name}/{what}"), value);
         }

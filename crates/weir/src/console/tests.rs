@@ -3,7 +3,7 @@
 use super::picture::{CapturePicture, Level, Look, SourcePicture, TablePicture, Totals};
 use super::*;
 use crate::capture::{FaultBoard, Parts, TableBoard, start_server};
-use crate::meter::{Meter, Reason, ReasonLabel, TableLabel};
+use crate::meter::{EventLabel, Meter, Reason, ReasonLabel, ServerLabel, TableLabel};
 use std::time::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use weir_apps::capture::Settings;
@@ -75,6 +75,10 @@ pub(super) fn picture_with_everything() -> (Registry, Picture) {
         family.get_or_create(&table).inc();
     }
     meter.last_write_ms.get_or_create(&table).set(1);
+    let event = EventLabel { capture: "main".into(), table: "message".into(), event: Reason("bulk-load") };
+    meter.events.get_or_create(&event).inc();
+    let server = ServerLabel { capture: "main".into(), server: "rs-1,16020".into() };
+    meter.heartbeat_ms.get_or_create(&server).set(1);
     for family in [&meter.skipped, &meter.failed] {
         family.get_or_create(&reason).inc();
     }

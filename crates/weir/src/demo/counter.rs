@@ -22,6 +22,10 @@ impl Counter {
             Fault::new(weir_model::FaultKind::Corrupt, "W-CAPTURE-CORRUPT", "read a change", about)
                 .caused_by(error)
         })?;
+        // An event is no entry, and its sequence number is not one of theirs.
+        if change.event.is_some() {
+            return Ok(());
+        }
         let cells = change.cells.len() as u64;
         if !self.note(change.encoded_region, change.sequence) {
             account.duplicates += cells;

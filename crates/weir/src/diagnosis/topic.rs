@@ -2,14 +2,18 @@
 //!
 //! Deliberately not looked at, because they delete nothing early: `segment.*` (retention goes by the newest record of
 //! a segment), `delete.retention.ms` and `*.compaction.lag.ms` (they matter under compaction, which is an error by
-//! itself), `local.retention.*` (with tiered storage the remote copy stays), `message.timestamp.type` (retention then
-//! counts from the arrival).
+//! itself), `local.retention.*` (with tiered storage the remote copy stays).
 
 use super::{Finding, Level};
 use std::collections::BTreeMap;
+use weir_model::limits;
 
 /// A day: with less retention a consumer that fails on a Friday evening loses records before Monday.
 const RETENTION_MS_LOW: i64 = 86_400_000;
+
+/// A bound on timestamps below this, in milliseconds, may refuse the present too: clocks differ, and a record waits for
+/// its broker.
+const TIMESTAMP_MS_LOW: i64 = 60_000;
 
 /// Room that a record needs beside its value: batch and record headers, Weir's own headers, a key of ordinary length.
 const RECORD_OVERHEAD_BYTES: i64 = 1024;
@@ -83,6 +87,7 @@ pub fn judge(topic: &Facts<'_>, used: &Use<'_>) -> Vec<Finding> {
             let rules =
                 [Look::cleanup, Look::age, Look::size, Look::in_sync, Look::leaders, Look::message_bytes];
             found.extend(rules.iter().filter_map(|rule| rule(&look)));
+            found.extend(look.timestamps());
         }
         Err(reason) => found.push(unknown(topic, used, reason)),
     }
@@ -225,6 +230,40 @@ impl Look<'_> {
         })
     }
 
+    /// Bounds on timestamps that are tighter than what a record may have.
+    fn timestamps(&self) -> Vec<Finding> {
+        const TYPE: &str = "message.timestamp.type";
+        // The broker writes its own time then, and looks at no bound.
+        if self.settings.get(TYPE).is_some_and(|setting| setting.value == "LogAppendTime") {
+            let what = format!(
+                "{TYPE} is LogAppendTime{}: a record's timestamp is when the broker took it, and the write time is in \
+                 the header weir alone",
+                self.origin(TYPE)
+            );
+            return vec![self.finding(Level::Warning, what, TYPE, "CreateTime")];
+        }
+        let bounds = [
+            ("message.timestamp.before.max.ms", limits::RECORD_AGE_MS_MAX, "older"),
+            ("message.timestamp.after.max.ms", limits::RECORD_AHEAD_MS_MAX, "further ahead"),
+            // Kafka before 3.6.
+            ("message.timestamp.difference.max.ms", limits::RECORD_AGE_MS_MAX, "further away"),
+        ];
+        let tight = bounds.into_iter().filter_map(|(key, needed, words)| {
+            let most = self.number(key).filter(|most| *most < needed)?;
+            let (level, then) = if most < TIMESTAMP_MS_LOW {
+                (Level::Error, "a record that waits that long for the broker, or differs by its clock, is refused")
+            } else {
+                (Level::Warning, "they get the time of capture as their timestamp")
+            };
+            let what = format!(
+                "{key} is {most}{}, less than {needed}: it refuses the write times of entries that are {words}, and {then}",
+                self.origin(key)
+            );
+            Some(self.finding(level, what, key, needed))
+        });
+        tight.collect()
+    }
+
     fn message_bytes(&self) -> Option<Finding> {
         const KEY: &str = "max.message.bytes";
         let needed = message_bytes_needed(self.used.part_bytes);
@@ -334,6 +373,13 @@ mod tests {
     #[test]
     fn a_limit_below_a_part_is_an_error() {
         check(3, &[("max.message.bytes", "1923")], &[(Level::Error, "(1924)", "max.message.bytes=1924")]);
+        let before = "message.timestamp.before.max.ms";
+        let fix = "message.timestamp.before.max.ms=3600000";
+        check(3, &[(before, "600000")], &[(Level::Warning, "get the time of capture", fix)]);
+        check(3, &[(before, "5000")], &[(Level::Error, "is refused", fix)]);
+        check(3, &[(before, "9223372036854775807"), ("message.timestamp.after.max.ms", "3600000")], &[]);
+        let append = [("message.timestamp.type", "LogAppendTime"), (before, "600000")];
+        check(3, &append, &[(Level::Warning, "is LogAppendTime", "message.timestamp.type=CreateTime")]);
     }
 
     #[test]

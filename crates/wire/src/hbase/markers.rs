@@ -6,6 +6,8 @@ use crate::cursor::{Cursor, WireError};
 /// The family of marker cells.
 pub const FAMILY: &[u8] = b"METAFAMILY";
 
+const BULK_LOAD: &[u8] = b"HBASE::BULK_LOAD";
+
 /// What a marker cell says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marker<'a> {
@@ -26,6 +28,16 @@ pub enum Marker<'a> {
     Unknown,
 }
 
+/// Whether a cell is a marker that changes nothing in the table under whose name it is filed.
+///
+/// A region server files its heartbeat under any of its regions, and needs no topic of that table. A bulk load is the
+/// one marker that changes its table.
+#[inline]
+#[must_use]
+pub fn is_of_no_table(cell: &Cell<'_>) -> bool {
+    is_marker(cell) && cell.qualifier != BULK_LOAD
+}
+
 /// Whether a cell is a marker.
 #[inline]
 #[must_use]
@@ -39,7 +51,7 @@ pub fn is_marker(cell: &Cell<'_>) -> bool {
 /// When the descriptor of a bulk load or heartbeat does not parse.
 pub fn parse<'a>(cell: &Cell<'a>) -> Result<Marker<'a>, WireError> {
     match cell.qualifier {
-        b"HBASE::BULK_LOAD" => {
+        BULK_LOAD => {
             let mut cursor = Cursor::new(cell.value);
             while cursor.field("bulk load descriptor")?.is_some() {}
             Ok(Marker::BulkLoad(cell.value))

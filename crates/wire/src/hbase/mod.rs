@@ -1,5 +1,6 @@
 //! The RPC of HBase 0.96 and later, as a replication sink and an administrator meet it.
 
+pub mod bulk_load;
 pub mod call;
 pub mod cell_block;
 pub mod cluster_key;

@@ -20,6 +20,7 @@ use weir_kafka::reader::{LogRecord, Reader, Start};
 use weir_kafka::topics::Topics;
 use weir_model::{Fault, FaultKind, TableName, TopicName};
 use weir_wire::change::{self, Change, Event};
+use weir_wire::hbase::bulk_load;
 
 /// Looks at what was captured: topics, records, one record decoded, and how far a consumer is behind.
 #[derive(clap::Args)]
@@ -263,8 +264,36 @@ fn json(place: &str, change: &Change<'_>) -> serde_json::Value {
     }
     if let Some(event) = &change.event {
         object.insert("event", words(event).into());
+        // An event has no place among the sequence numbers of changes.
+        object.remove("sequence");
+    }
+    if let Some(Event::BulkLoad { sequence, base_namespace_dir, hfile_archive_dir, .. }) = &change.event {
+        let files: Vec<_> = files(change)
+            .into_iter()
+            .map(|(family, file)| serde_json::json!({ "family": family, "file": file }))
+            .collect();
+        let load = serde_json::json!({
+            "sequence": sequence, "base_namespace_dir": base_namespace_dir,
+            "hfile_archive_dir": hfile_archive_dir, "files": files,
+        });
+        object.insert("bulk_load", load);
     }
     serde_json::json!(object)
+}
+
+/// The files of a bulk load, each after its family; a file's path starts at the folder of its namespace.
+fn files(change: &Change<'_>) -> Vec<(String, String)> {
+    let Some(Event::BulkLoad { descriptor, .. }) = change.event else { return Vec::new() };
+    let Ok(table) = TableName::new(change.table) else { return Vec::new() };
+    let stores = bulk_load::stores(descriptor).unwrap_or_default();
+    let of_store = |store: &bulk_load::Store<'_>| {
+        let family = escape(store.family);
+        let home = if store.home.is_empty() { &family } else { store.home };
+        let folder = format!("{}/{}/{}/{home}", table.namespace(), table.qualifier(), change.encoded_region);
+        let path = |file: &&str| (family.clone(), format!("{folder}/{file}"));
+        store.files.iter().map(path).collect::<Vec<_>>()
+    };
+    stores.iter().flat_map(of_store).collect()
 }
 
 fn words(event: &Event<'_>) -> String {
@@ -276,9 +305,13 @@ fn words(event: &Event<'_>) -> String {
 
 fn human(place: &str, change: &Change<'_>) -> String {
     let at = human::instant(change.write_time_ms);
-    let mut text = format!("{at}  {place}  {} {} #{}", change.table, change.encoded_region, change.sequence);
-    if let Some(event) = &change.event {
-        text.push_str(&format!("\n  {}", words(event)));
+    let mut text = format!("{at}  {place}  {} {}", change.table, change.encoded_region);
+    match &change.event {
+        None => text.push_str(&format!(" #{}", change.sequence)),
+        Some(event) => text.push_str(&format!("\n  {}", words(event))),
+    }
+    for (family, file) in files(change) {
+        text.push_str(&format!("\n  {family}  {file}"));
     }
     for cell in &change.cells {
         let column = format!("{}:{}", escape(cell.family), escape(cell.qualifier));

@@ -53,7 +53,7 @@ fn create_topic_at(bootstrap: &str, topic: &str, replication: i32, min_insync_re
 fn check_order(records: &[weir_kafka::reader::LogRecord]) -> usize {
     let mut seen: HashMap<String, Vec<u64>> = HashMap::new();
     let mut again = 0;
-    for record in records {
+    for record in records.iter().filter(|record| record.header(weir_wire::identity::EVENT_HEADER).is_none()) {
         let identity = weir_wire::identity::parse(record.header("weir").unwrap().as_bytes()).unwrap();
         let sequence = identity.sequence;
         let change = weir_wire::change::decode(&record.value).unwrap();

@@ -1,4 +1,6 @@
 //! What users of HBase replication and of Kafka have reported in public, as sentences that should be true.
 
 mod doctor;
+mod events;
+mod raw;
 mod topics;
