@@ -1,6 +1,7 @@
 //! Replication peers and their queues, as a source cluster of 1.x or 2.x keeps them in ZooKeeper. Reads only.
 
-use weir_model::{Fault, FaultKind};
+use crate::zookeeper::{Right, corrupt, fault};
+use weir_model::Fault;
 use weir_wire::hbase::peer_config::PeerConfig;
 use weir_wire::hbase::zk;
 use zookeeper_client::{Client, Error};
@@ -23,7 +24,7 @@ pub struct Peer {
 pub struct Queue {
     /// The region server that ships it.
     pub server: String,
-    /// Whether that server lives. The queue of a dead one waits until another takes it over.
+    /// Whether that server lives. The queue of a dead one waits until another takes it over, which may be never.
     pub is_alive: bool,
     /// Its name: the peer, then the dead servers that it came from.
     pub name: String,
@@ -42,16 +43,9 @@ pub struct UpTake {
     pub has_queue: bool,
 }
 
+/// Reading under the source's own znodes takes the right to read, and no other.
 fn trouble(path: String) -> impl FnOnce(Error) -> Fault {
-    move |error| {
-        Fault::new(
-            FaultKind::Transient,
-            "W-ZOOKEEPER-UNREACHABLE",
-            "read the source's replication state",
-            path,
-        )
-        .caused_by(error)
-    }
+    move |error| fault("read the source's replication state", path, Right::Read, error)
 }
 
 async fn children(client: &Client, path: &str) -> Result<Vec<String>, Fault> {
@@ -71,10 +65,7 @@ async fn children(client: &Client, path: &str) -> Result<Vec<String>, Fault> {
 /// When ZooKeeper does not answer, or a peer does not parse.
 pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
     let mut peers = Vec::new();
-    let corrupt = |error: weir_wire::WireError, path: &str| {
-        Fault::new(FaultKind::Corrupt, "W-ZOOKEEPER-UNREACHABLE", "read a replication peer", path)
-            .caused_by(error)
-    };
+    let corrupt = |error, path: &str| corrupt("read a replication peer", path, error);
     for id in children(client, &format!("{parent}/replication/peers")).await? {
         let path = format!("{parent}/replication/peers/{id}");
         let (value, _) = client.get_data(&path).await.map_err(trouble(path.clone()))?;

@@ -7,6 +7,7 @@ mod command;
 mod console;
 mod order;
 mod real;
+mod reports;
 mod sim;
 mod watch;
 mod weir;

@@ -5,6 +5,7 @@ mod findings;
 mod log;
 mod scopes;
 mod source;
+mod zookeeper;
 
 use super::runtime;
 use crate::config::load;

@@ -1,8 +1,9 @@
 //! One source cluster: its ZooKeeper, what is registered for it, the peer, the tables, the clocks.
 
 use super::findings::Findings;
-use super::{clock, scopes};
+use super::{clock, scopes, zookeeper};
 use crate::cli::human;
+use crate::cli::peer::verdict::{self, Obstacle};
 use crate::cli::peer::{add, shell};
 use crate::config;
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
 use weir_hbase::registration;
+use weir_hbase::zookeeper::Login;
 use weir_model::{Fault, TableName};
 use weir_wire::hbase::cell_block::Codec;
 use weir_wire::hbase::cluster_key::ClusterKey;
@@ -28,34 +30,31 @@ pub(super) async fn check(
     let settings = crate::capture::settings(section)?;
     let named = section.tables.include.iter().filter(|table| !table.contains('*'));
     let mut tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
-    let client = match registration::connect(&section.zookeeper).await {
+    let login = section.login(name)?;
+    let fix = |fault: &Fault, other: &str| zookeeper::fix(&at, section, "zookeeper", fault, other);
+    let client = match weir_hbase::zookeeper::connect(&section.zookeeper, login.as_ref()).await {
         Ok(client) => client,
         Err(fault) => {
-            findings.wrong(
-                &format!("{at}: {}", fault.chain()),
-                &format!("start ZooKeeper; or set {at}.zookeeper to the quorum of the source"),
-            );
+            findings.wrong(&format!("{at}: {}", fault.chain()), &fix(&fault, "look at the log of ZooKeeper"));
             return Ok(tables);
         }
     };
     match registration::read_cluster_id(&client, &section.znode_parent).await {
         Ok(id) => findings.ok(&format!("{at}: HBase cluster {id} at {}", section.zookeeper)),
         Err(fault) => {
-            findings.wrong(
-                &format!("{at}: {}", fault.chain()),
-                &format!("set {at}.znode-parent to zookeeper.znode.parent of the source"),
-            );
+            let other = format!("set {at}.znode-parent to zookeeper.znode.parent of the source");
+            findings.wrong(&format!("{at}: {}", fault.chain()), &fix(&fault, &other));
             return Ok(tables);
         }
     }
-    let mends = "look at that ZooKeeper and its log";
-    if let Err(fault) = registered(&at, section, &client, findings).await {
-        findings.wrong(&format!("{at}: {}", fault.chain()), mends);
+    let other = "look at that znode, and at the log of ZooKeeper";
+    if let Err(fault) = registered(&at, section, &client, login.as_ref(), findings).await {
+        findings.wrong(&format!("{at}: {}", fault.chain()), &fix(&fault, other));
     }
     let peer = match peer(&at, section, &client, findings).await {
         Ok(peer) => peer,
         Err(fault) => {
-            findings.wrong(&format!("{at}: {}", fault.chain()), mends);
+            findings.wrong(&format!("{at}: {}", fault.chain()), &fix(&fault, other));
             None
         }
     };
@@ -67,7 +66,7 @@ pub(super) async fn check(
         }
         Err(fault) => findings.warn(
             &format!("{at}: scopes and clocks of region servers are not checked: {}", fault.chain()),
-            "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'",
+            &fix(&fault, "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'"),
         ),
     }
     Ok(tables)
@@ -86,19 +85,19 @@ async fn registered(
     at: &str,
     section: &config::Capture,
     source: &Client,
+    login: Option<&Login>,
     findings: &mut Findings,
 ) -> Result<(), Fault> {
     let base = section.base_znode();
     let quorum = section.peer_zookeeper();
     let other = match &section.peer_zookeeper {
         None => None,
-        Some(quorum) => match registration::connect(quorum).await {
+        Some(quorum) => match weir_hbase::zookeeper::connect(quorum, login).await {
             Ok(client) => Some(client),
             Err(fault) => {
-                findings.wrong(
-                    &format!("{at}: {}", fault.chain()),
-                    &format!("start that ZooKeeper; or set {at}.peer-zookeeper to the quorum that holds the fake cluster"),
-                );
+                let fix =
+                    zookeeper::fix(at, section, "peer-zookeeper", &fault, "look at the log of ZooKeeper");
+                findings.wrong(&format!("{at}: {}", fault.chain()), &fix);
                 return Ok(());
             }
         },
@@ -108,6 +107,9 @@ async fn registered(
     let mut addresses: BTreeSet<(String, u16)> =
         servers.iter().map(|server| (server.host.clone(), server.port)).collect();
     if servers.is_empty() {
+        // A `weir run` that may not make its znodes registers nothing either: the right is tried where it is needed.
+        let lowest = weir_hbase::zookeeper::lowest_existing(client, &base).await?;
+        weir_hbase::clock::of_zookeeper(client, &lowest).await?;
         findings.wrong(
             &format!(
                 "{at}: nothing is registered at {base} on {quorum}: region servers find nobody to send to"
@@ -119,8 +121,14 @@ async fn registered(
         }
     } else {
         findings.ok(&format!("{at}: {} virtual servers are registered at {base}", servers.len()));
-        if let Some(moment) = weir_hbase::clock::of_zookeeper(client, &base).await? {
-            clock::zookeeper(at, moment, findings);
+        match weir_hbase::clock::of_zookeeper(client, &base).await {
+            Ok(Some(moment)) => clock::zookeeper(at, moment, findings),
+            Ok(None) => {}
+            // What is registered was made with rights that this user lacks: only the comparison is not possible.
+            Err(fault) if fault.code() == weir_hbase::zookeeper::DENIED => {
+                findings.note(&format!("{at}: the clock of ZooKeeper is not compared: {}", fault.chain()));
+            }
+            Err(fault) => return Err(fault),
         }
     }
     let region_servers = peers::region_servers(source, &section.znode_parent).await?;
@@ -250,8 +258,11 @@ fn settings(at: &str, peer: &Peer, findings: &mut Findings) {
             &format!("hbase shell> update_peer_config '{id}', CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}"),
         ),
     }
+    for Obstacle { what, fix } in verdict::refused_settings(id, &peer.config) {
+        findings.wrong(&format!("{at}: {what}"), &fix);
+    }
     if let Some(class) = peer.config.setting(add::CODEC)
-        && Codec::of_class(class) != Some(Codec::KeyValueWithTags)
+        && Codec::of_class(class).is_some_and(|codec| !codec.has_tags())
     {
         findings.warn(
             &format!(
