@@ -3,6 +3,7 @@
 use crate::zookeeper::{Right, corrupt, fault};
 use weir_model::Fault;
 use weir_wire::hbase::peer_config::PeerConfig;
+use weir_wire::hbase::wal_name::{self, WalFiles};
 use weir_wire::hbase::zk;
 use zookeeper_client::{Client, Error};
 
@@ -30,8 +31,8 @@ pub struct Queue {
     pub name: String,
     /// The dead servers that it was taken over from, the last one last.
     pub recovered_from: Vec<String>,
-    /// WAL files in it, the open one too: one is no lag worth speaking of.
-    pub wal_count: usize,
+    /// WAL files in it, the open ones too: one for each group is no lag worth speaking of.
+    pub wals: WalFiles,
 }
 
 /// A region server and whether it has taken a peer up.
@@ -93,9 +94,10 @@ pub async fn queues(client: &Client, parent: &str, peer: &str) -> Result<Vec<Que
     for server in children(client, &root).await? {
         for name in children(client, &format!("{root}/{server}")).await? {
             let Some(recovered_from) = recovered_from(&name, peer) else { continue };
-            let wal_count = children(client, &format!("{root}/{server}/{name}")).await?.len();
+            let files = children(client, &format!("{root}/{server}/{name}")).await?;
+            let wals = wal_name::look(files.iter().map(String::as_str));
             let is_alive = alive.contains(&server);
-            queues.push(Queue { server: server.clone(), is_alive, name, recovered_from, wal_count });
+            queues.push(Queue { server: server.clone(), is_alive, name, recovered_from, wals });
         }
     }
     Ok(queues)
