@@ -89,6 +89,7 @@ impl Sink {
             base: format!("/golden-{name}"),
             cluster_id,
             servers: vec![ServerName { host: "127.0.0.1".to_owned(), port: address.port(), start_code: 1 }],
+            login: None,
         };
         let registered = registration.start().await;
         let (serving, taps) = (Arc::clone(&server), Arc::clone(&connections));

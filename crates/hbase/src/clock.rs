@@ -1,7 +1,8 @@
 //! ZooKeeper's clock: it stamps each znode that it makes (`Stat.ctime`).
 
+use crate::zookeeper::{Right, fault};
 use std::time::{SystemTime, UNIX_EPOCH};
-use weir_model::{Fault, FaultKind};
+use weir_model::Fault;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 /// The time of another clock, and the times of ours between which it was read. All in ms since 1970.
@@ -20,22 +21,19 @@ pub struct Moment {
 /// # Errors
 /// When ZooKeeper does not answer or refuses.
 pub async fn of_zookeeper(client: &Client, parent: &str) -> Result<Option<Moment>, Fault> {
-    let path = format!("{parent}/clock-{}", std::process::id());
-    let failed = |error: Error| {
-        Fault::new(FaultKind::Transient, "W-ZOOKEEPER-UNREACHABLE", "read ZooKeeper's clock", path.clone())
-            .caused_by(error)
-    };
+    let path = format!("{}/clock-{}", parent.trim_end_matches('/'), std::process::id());
+    let failed = |right| move |error: Error| fault("read ZooKeeper's clock", parent, right, error);
     let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
     let before_ms = now_ms();
     match client.create(&path, &[], &ephemeral).await {
         Ok(_) => {}
         Err(Error::NoNode) => return Ok(None),
-        Err(error) => return Err(failed(error)),
+        Err(error) => return Err(failed(Right::Create)(error)),
     }
     let after_ms = now_ms();
     // The answer to a create has no times before ZooKeeper 3.5, so they are asked for.
-    let stat = client.check_stat(&path).await.map_err(failed)?;
-    client.delete(&path, None).await.map_err(failed)?;
+    let stat = client.check_stat(&path).await.map_err(failed(Right::Read))?;
+    client.delete(&path, None).await.map_err(failed(Right::Delete))?;
     Ok(stat.map(|stat| Moment { before_ms, theirs_ms: stat.ctime, after_ms }))
 }
 

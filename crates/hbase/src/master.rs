@@ -1,5 +1,6 @@
 //! Questions and administration by RPC at the master of a source cluster: peers (2.x), tables, replication load.
 
+use crate::zookeeper::{Right, fault};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -50,9 +51,15 @@ impl Master {
         let unreachable = |about: &str, cause: String| {
             Fault::new(FaultKind::Transient, CODE, "reach the master", about).caused_by(cause)
         };
-        let (value, _) =
-            client.get_data(&path).await.map_err(|error| unreachable(&path, error.to_string()))?;
-        let name = zk::master(&value).map_err(|error| unreachable(&path, error.to_string()))?;
+        let (value, _) = match client.get_data(&path).await {
+            Ok(found) => found,
+            Err(zookeeper_client::Error::NoNode) => {
+                return Err(unreachable(&path, "there is no such znode: no master runs".to_owned()));
+            }
+            Err(error) => return Err(fault("find the master", path, Right::Read, error)),
+        };
+        let name = zk::master(&value)
+            .map_err(|error| crate::zookeeper::corrupt("find the master", path.clone(), error))?;
         let address = weir_model::address::join(&name.host, name.port);
         let hello = async {
             let mut socket = TcpStream::connect(&address).await?;

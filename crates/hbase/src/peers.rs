@@ -1,7 +1,9 @@
 //! Replication peers and their queues, as a source cluster of 1.x or 2.x keeps them in ZooKeeper. Reads only.
 
-use weir_model::{Fault, FaultKind};
+use crate::zookeeper::{Right, corrupt, fault};
+use weir_model::Fault;
 use weir_wire::hbase::peer_config::PeerConfig;
+use weir_wire::hbase::wal_name::{self, WalFiles};
 use weir_wire::hbase::zk;
 use zookeeper_client::{Client, Error};
 
@@ -23,14 +25,14 @@ pub struct Peer {
 pub struct Queue {
     /// The region server that ships it.
     pub server: String,
-    /// Whether that server lives. The queue of a dead one waits until another takes it over.
+    /// Whether that server lives. The queue of a dead one waits until another takes it over, which may be never.
     pub is_alive: bool,
     /// Its name: the peer, then the dead servers that it came from.
     pub name: String,
     /// The dead servers that it was taken over from, the last one last.
     pub recovered_from: Vec<String>,
-    /// WAL files in it, the open one too: one is no lag worth speaking of.
-    pub wal_count: usize,
+    /// WAL files in it, the open ones too: one for each group is no lag worth speaking of.
+    pub wals: WalFiles,
 }
 
 /// A region server and whether it has taken a peer up.
@@ -42,16 +44,9 @@ pub struct UpTake {
     pub has_queue: bool,
 }
 
+/// Reading under the source's own znodes takes the right to read, and no other.
 fn trouble(path: String) -> impl FnOnce(Error) -> Fault {
-    move |error| {
-        Fault::new(
-            FaultKind::Transient,
-            "W-ZOOKEEPER-UNREACHABLE",
-            "read the source's replication state",
-            path,
-        )
-        .caused_by(error)
-    }
+    move |error| fault("read the source's replication state", path, Right::Read, error)
 }
 
 async fn children(client: &Client, path: &str) -> Result<Vec<String>, Fault> {
@@ -71,10 +66,7 @@ async fn children(client: &Client, path: &str) -> Result<Vec<String>, Fault> {
 /// When ZooKeeper does not answer, or a peer does not parse.
 pub async fn list(client: &Client, parent: &str) -> Result<Vec<Peer>, Fault> {
     let mut peers = Vec::new();
-    let corrupt = |error: weir_wire::WireError, path: &str| {
-        Fault::new(FaultKind::Corrupt, "W-ZOOKEEPER-UNREACHABLE", "read a replication peer", path)
-            .caused_by(error)
-    };
+    let corrupt = |error, path: &str| corrupt("read a replication peer", path, error);
     for id in children(client, &format!("{parent}/replication/peers")).await? {
         let path = format!("{parent}/replication/peers/{id}");
         let (value, _) = client.get_data(&path).await.map_err(trouble(path.clone()))?;
@@ -102,9 +94,10 @@ pub async fn queues(client: &Client, parent: &str, peer: &str) -> Result<Vec<Que
     for server in children(client, &root).await? {
         for name in children(client, &format!("{root}/{server}")).await? {
             let Some(recovered_from) = recovered_from(&name, peer) else { continue };
-            let wal_count = children(client, &format!("{root}/{server}/{name}")).await?.len();
+            let files = children(client, &format!("{root}/{server}/{name}")).await?;
+            let wals = wal_name::look(files.iter().map(String::as_str));
             let is_alive = alive.contains(&server);
-            queues.push(Queue { server: server.clone(), is_alive, name, recovered_from, wal_count });
+            queues.push(Queue { server: server.clone(), is_alive, name, recovered_from, wals });
         }
     }
     Ok(queues)

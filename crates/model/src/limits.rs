@@ -112,4 +112,11 @@ pub const SHAPED_BATCH_RECORDS_MAX: usize = 500;
 /// answered.
 pub const SHAPED_BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Refusals that a replication server remembers, one for each machine and reason: more than the region servers that an
+/// operator looks at, and 100 KiB at most whoever connects.
+pub const REFUSALS_MAX: usize = 256;
+
+/// Bytes of what a refused machine asked for that are kept: the class of a codec, an error in one line.
+pub const REFUSAL_DETAIL_BYTES_MAX: usize = 300;
+
 const _: () = assert!(FRAME_BYTES_MAX / (64 * 1024) < PARTS_MAX as usize);

@@ -124,14 +124,16 @@ pub fn answer(bytes: &[u8]) {
     assert_eq!(again.result.map(|(message, _)| message), answer.result.map(|(message, _)| message));
 }
 
-/// A cell block of `KeyValueCodec`.
+/// A cell block of `KeyValueCodec`, or of `CellCodec`.
 pub fn cells(bytes: &[u8]) {
     cell_block(bytes, Codec::KeyValue);
+    cell_block(bytes, Codec::Cell);
 }
 
-/// A cell block of `KeyValueCodecWithTags`.
+/// A cell block of `KeyValueCodecWithTags`, or of `CellCodecWithTags`.
 pub fn cells_with_tags(bytes: &[u8]) {
     cell_block(bytes, Codec::KeyValueWithTags);
+    cell_block(bytes, Codec::CellWithTags);
 }
 
 fn cell_block(bytes: &[u8], codec: Codec) {
@@ -144,9 +146,10 @@ fn cell_block(bytes: &[u8], codec: Codec) {
     }
 }
 
-/// A block of `DefaultCodec`.
+/// A block of `DefaultCodec`, or of `GzipCodec`.
 pub fn zlib(bytes: &[u8]) {
     unpack(bytes, Compressor::Zlib);
+    unpack(bytes, Compressor::Gzip);
 }
 
 /// A block of `SnappyCodec`.
@@ -168,8 +171,14 @@ fn unpack(bytes: &[u8], compressor: Compressor) {
 /// must come out of the log as it came in.
 pub fn replicate(bytes: &[u8]) {
     let Some((choice, frame)) = bytes.split_first() else { return };
-    let codec = if choice & 1 == 0 { Codec::KeyValueWithTags } else { Codec::KeyValue };
-    let compressor = [None, Some(Compressor::Zlib), Some(Compressor::Snappy)][usize::from(choice >> 1) % 3];
+    let codec = match (choice & 1, choice & 8) {
+        (0, 0) => Codec::KeyValueWithTags,
+        (_, 0) => Codec::KeyValue,
+        (0, _) => Codec::CellWithTags,
+        (..) => Codec::Cell,
+    };
+    let compressor = [None, Some(Compressor::Zlib), Some(Compressor::Snappy), Some(Compressor::Gzip)]
+        [usize::from(choice >> 1) & 3];
     let Ok(call) = parse_call(frame) else { return };
     let Ok(block) = decompress(compressor, call.cell_block, BLOCK_BYTES_MAX) else { return };
     let Ok(request) = ReplicateRequest::parse(call.param, &block, codec) else { return };

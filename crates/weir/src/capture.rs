@@ -16,6 +16,7 @@ use weir_hbase::registration::{self, Registered, Registration};
 use weir_hbase::replication::{
     Answer, Handler, Promise, RETRY_CLASS, ReplicateCall, Server, ServerConfig, Stats,
 };
+use weir_hbase::zookeeper;
 use weir_model::{ClusterId, Fault, FaultKind, TableName, TopicName, TopicNaming};
 use weir_runtime::budget::Budget;
 use weir_runtime::log::{LogWriter, RecordBatch};
@@ -261,6 +262,12 @@ impl Running {
         })
     }
 
+    /// Code of the fault behind [`Running::trouble`].
+    #[must_use]
+    pub fn trouble_code(&self) -> Option<&'static str> {
+        self.registered.as_ref()?.state().code
+    }
+
     /// Entries and cells that were not sent, by reason.
     #[must_use]
     pub fn skipped(&self) -> BTreeMap<&'static str, u64> {
@@ -406,7 +413,8 @@ pub async fn start(
     budget: Budget,
     meter: Meter,
 ) -> Result<Running, Fault> {
-    let client = registration::connect(&section.zookeeper).await?;
+    let login = section.login(name)?;
+    let client = zookeeper::connect(&section.zookeeper, login.as_ref()).await?;
     let source = registration::read_cluster_id(&client, &section.znode_parent).await?;
     drop(client);
     let unusable = |error: std::io::Error| {
@@ -441,6 +449,7 @@ pub async fn start(
         base: section.base_znode(),
         cluster_id,
         servers,
+        login,
     };
     running.registered = Some(registration.start().await);
     Ok(running)

@@ -41,6 +41,9 @@ const PAGES: &[Page] = &[
         code: "W-RUNTIME-OUT-OF-RANGE",
         text: include_str!("../../../docs/faults/W-RUNTIME-OUT-OF-RANGE.md"),
     },
+    Page { code: "W-SOURCE-REFUSED", text: include_str!("../../../docs/faults/W-SOURCE-REFUSED.md") },
+    Page { code: "W-ZOOKEEPER-ANSWER", text: include_str!("../../../docs/faults/W-ZOOKEEPER-ANSWER.md") },
+    Page { code: "W-ZOOKEEPER-DENIED", text: include_str!("../../../docs/faults/W-ZOOKEEPER-DENIED.md") },
     Page {
         code: "W-ZOOKEEPER-UNREACHABLE",
         text: include_str!("../../../docs/faults/W-ZOOKEEPER-UNREACHABLE.md"),

@@ -90,7 +90,7 @@ where
         end = connection.run() => end,
     };
     if let Err(End::Fatal(why, exception)) = end {
-        shared.stats.refuse(why);
+        shared.stats.refuse(address.ip(), why, &exception.text);
         tracing::warn!(source = %address, class = %exception.class, text = %exception.text, "connection is refused");
         let mut frame = Vec::new();
         call::encode_fatal(&mut frame, &exception);
@@ -141,18 +141,20 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     async fn run(&mut self) -> Result<(), End> {
         let mut bytes = [0; preamble::LEN];
         self.fill(&mut bytes).await?;
-        match preamble::parse(bytes).map_err(|exception| End::Fatal(Refused::Preamble, exception))? {
+        match preamble::parse(bytes)
+            .map_err(|exception| End::Fatal(refused_preamble(bytes, &exception), exception))?
+        {
             Preamble::Rpc(AuthMethod::Simple) => {}
-            Preamble::Rpc(AuthMethod::Kerberos | AuthMethod::Digest) => {
+            Preamble::Rpc(method @ (AuthMethod::Kerberos | AuthMethod::Digest)) => {
                 let class = "org.apache.hadoop.hbase.ipc.BadAuthException";
-                let text = "this server takes SIMPLE authentication only; set hbase.security.authentication for the peer";
-                return Err(End::Fatal(Refused::Preamble, RemoteException::fatal(class, text)));
+                let text = format!("{method:?}: this server takes SIMPLE authentication only");
+                return Err(End::Fatal(Refused::Authentication, RemoteException::fatal(class, text)));
             }
             Preamble::Registry => return self.answer_registry().await,
             Preamble::Security => {
                 let class = "org.apache.hadoop.hbase.ipc.SecurityNotEnabledException";
                 return Err(End::Fatal(
-                    Refused::Preamble,
+                    Refused::Authentication,
                     RemoteException::fatal(class, "security is not enabled"),
                 ));
             }
@@ -190,7 +192,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     }
 
     fn stalled(&self) -> End {
-        self.shared.stats.refuse(Refused::Stalled);
+        self.shared.stats.refuse(self.address.ip(), Refused::Stalled, "");
         tracing::warn!(source = %self.address, "a frame began and did not end in time");
         End::Closed
     }
@@ -245,16 +247,19 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         if !service::SERVICES.contains(&header.service.as_str()) {
             return Err(refuse("org.apache.hadoop.hbase.ipc.UnknownServiceException", header.service));
         }
+        let unsupported = |why, class, asked: &str| End::Fatal(why, RemoteException::fatal(class, asked));
         let codec = match header.codec.as_deref() {
             None => Codec::KeyValue,
-            Some(class) => Codec::of_class(class).ok_or_else(|| {
-                refuse("org.apache.hadoop.hbase.ipc.UnsupportedCellCodecException", class.to_owned())
+            Some(asked) => Codec::of_class(asked).ok_or_else(|| {
+                let class = "org.apache.hadoop.hbase.ipc.UnsupportedCellCodecException";
+                unsupported(Refused::Codec, class, asked)
             })?,
         };
         let compressor = match header.compressor.as_deref() {
             None => None,
-            Some(class) => Some(Compressor::of_class(class).ok_or_else(|| {
-                refuse("org.apache.hadoop.hbase.ipc.UnsupportedCompressionCodecException", class.to_owned())
+            Some(asked) => Some(Compressor::of_class(asked).ok_or_else(|| {
+                let class = "org.apache.hadoop.hbase.ipc.UnsupportedCompressionCodecException";
+                unsupported(Refused::Compressor, class, asked)
             })?),
         };
         let source = Source {
@@ -263,6 +268,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
             version: header.version.unwrap_or_default(),
         };
         self.shared.stats.source(self.address.ip(), |snapshot| snapshot.version.clone_from(&source.version));
+        self.shared.stats.refusals.connected(self.address.ip());
         tracing::debug!(source = %self.address, user = %source.user, version = %source.version, service = %header.service, "a source has connected");
         Ok(Settled { source, service: header.service, codec, compressor })
     }
@@ -291,7 +297,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         }
         let again = |text: String| RemoteException::retriable(RETRY_CLASS, text);
         if self.shared.is_draining.load(Ordering::Acquire) {
-            self.shared.stats.refuse(Refused::Draining);
+            self.shared.stats.refuse(self.address.ip(), Refused::Draining, "");
             return self
                 .answer(call.header.call_id, Err(again("this sink is shutting down".to_owned())))
                 .await;
@@ -310,7 +316,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let request = match request {
             Ok(request) => request,
             Err(error) => {
-                self.shared.stats.refuse(Refused::Malformed);
+                self.shared.stats.refuse(self.address.ip(), Refused::Malformed, &error.to_string());
                 tracing::error!(source = %self.address, %error, "a replication call does not parse");
                 return self
                     .answer(call.header.call_id, Err(again(format!("the call does not parse: {error}"))))
@@ -363,6 +369,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
     fn count(&self, request: &ReplicateRequest<'_>, frame_bytes: usize) {
         let stats = &self.shared.stats;
         let entry_count = request.entry_count() as u64;
+        stats.refusals.called(self.address.ip());
         add(&stats.calls, 1);
         add(&stats.entries, entry_count);
         add(&stats.cells, request.cell_count);
@@ -382,7 +389,7 @@ impl<R: AsyncRead + Unpin> Connection<R> {
         let answer =
             service::answer(&settled.service, call.header.method, config.cluster_id, &config.servers);
         if answer.is_none() {
-            self.shared.stats.refuse(Refused::Method);
+            self.shared.stats.refuse(self.address.ip(), Refused::Method, call.header.method);
         }
         let class = "java.lang.UnsupportedOperationException";
         let answer = answer.ok_or_else(|| RemoteException::fatal(class, call.header.method.to_owned()));
@@ -419,6 +426,18 @@ impl Arrival {
             timeout_ms.map_or(limits::CALL_TIMEOUT_MS_DEFAULT, u64::from),
             self.at.elapsed().as_millis()
         )
+    }
+}
+
+/// Why a preamble is refused, for the one who has to find out at the source.
+fn refused_preamble(bytes: [u8; preamble::LEN], exception: &RemoteException) -> Refused {
+    const HANDSHAKE: [u8; 2] = [0x16, 3];
+    if bytes.starts_with(&HANDSHAKE) {
+        Refused::Tls
+    } else if exception.short_class() == "BadAuthException" {
+        Refused::Authentication
+    } else {
+        Refused::Preamble
     }
 }
 

@@ -4,9 +4,11 @@
 //! handler's promise resolves, or with a retriable exception before the source's own time-out.
 
 mod connection;
+mod refusals;
 mod server;
 mod stats;
 
+pub use refusals::Refusal;
 pub use server::{Server, ServerConfig};
 pub use stats::{Refused, Snapshot, SourceSnapshot, Stats};
 

@@ -1,5 +1,6 @@
 //! Counters of a replication server, and a picture of each source for the console.
 
+use super::refusals::{Refusal, Refusals};
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -10,8 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Refused {
     /// Not HBase's preamble, or one we do not speak.
     Preamble,
-    /// Connection header: service, codec or compressor.
+    /// A TLS handshake.
+    Tls,
+    /// A login that we do not speak: Kerberos, delegation token.
+    Authentication,
+    /// Connection header: its form, or the service.
     Header,
+    /// The codec of cell blocks.
+    Codec,
+    /// The compressor of cell blocks.
+    Compressor,
     /// Frame length over the limit or negative.
     FrameLength,
     /// Bytes of a call that do not parse.
@@ -24,16 +33,54 @@ pub enum Refused {
     Draining,
 }
 
-/// All reasons with their labels.
-const REFUSED: [(Refused, &str); 7] = [
-    (Refused::Preamble, "preamble"),
-    (Refused::Header, "header"),
-    (Refused::FrameLength, "frame-length"),
-    (Refused::Malformed, "malformed"),
-    (Refused::Method, "method"),
-    (Refused::Stalled, "stalled"),
-    (Refused::Draining, "draining"),
-];
+impl Refused {
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::Preamble,
+        Self::Tls,
+        Self::Authentication,
+        Self::Header,
+        Self::Codec,
+        Self::Compressor,
+        Self::FrameLength,
+        Self::Malformed,
+        Self::Method,
+        Self::Stalled,
+        Self::Draining,
+    ];
+
+    /// The label used in metrics and JSON.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Preamble => "preamble",
+            Self::Tls => "tls",
+            Self::Authentication => "authentication",
+            Self::Header => "header",
+            Self::Codec => "codec",
+            Self::Compressor => "compressor",
+            Self::FrameLength => "frame-length",
+            Self::Malformed => "malformed",
+            Self::Method => "method",
+            Self::Stalled => "stalled",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// Whether it is found before the first call of a connection.
+    #[must_use]
+    pub const fn is_of_connection(self) -> bool {
+        match self {
+            Self::Preamble
+            | Self::Tls
+            | Self::Authentication
+            | Self::Header
+            | Self::Codec
+            | Self::Compressor => true,
+            Self::FrameLength | Self::Malformed | Self::Method | Self::Stalled | Self::Draining => false,
+        }
+    }
+}
 
 /// Live counters.
 #[derive(Debug, Default)]
@@ -48,7 +95,8 @@ pub struct Stats {
     pub(super) again: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) overlaps: AtomicU64,
-    refused: [AtomicU64; REFUSED.len()],
+    refused: [AtomicU64; Refused::ALL.len()],
+    pub(super) refusals: Refusals,
     sources: Mutex<BTreeMap<IpAddr, SourceSnapshot>>,
     in_flight: Mutex<HashSet<u64>>,
 }
@@ -95,6 +143,8 @@ pub struct Snapshot {
     pub overlaps: u64,
     /// Refused connections and calls, by reason.
     pub refused: Vec<(&'static str, u64)>,
+    /// Machines that are refused now.
+    pub refusals: Vec<Refusal>,
     /// Source machines.
     pub sources: Vec<(String, SourceSnapshot)>,
 }
@@ -104,10 +154,12 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
 }
 
 impl Stats {
-    pub(super) fn refuse(&self, why: Refused) {
+    /// Counts a refusal and notes who was refused; `detail` is what they asked for.
+    pub(super) fn refuse(&self, address: IpAddr, why: Refused, detail: &str) {
         if let Some(counter) = self.refused.get(why as usize) {
             add(counter, 1);
         }
+        self.refusals.note(address, why, detail);
     }
 
     pub(super) fn source(&self, address: IpAddr, change: impl FnOnce(&mut SourceSnapshot)) {
@@ -149,11 +201,12 @@ impl Stats {
             again: get(&self.again),
             late: get(&self.late),
             overlaps: get(&self.overlaps),
-            refused: REFUSED
+            refused: Refused::ALL
                 .iter()
                 .zip(&self.refused)
-                .map(|((_, label), counter)| (*label, get(counter)))
+                .map(|(why, counter)| (why.label(), get(counter)))
                 .collect(),
+            refusals: self.refusals.snapshot(),
             sources: sources.iter().map(|(address, source)| (address.to_string(), source.clone())).collect(),
         }
     }

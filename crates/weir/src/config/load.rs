@@ -4,6 +4,7 @@ use super::{Config, Key};
 use crate::diagnosis::{Finding, names};
 use std::collections::BTreeMap;
 use std::path::Path;
+use weir_hbase::zookeeper::Login;
 use weir_model::{Fault, FaultKind, TableName, TopicName, TopicNaming};
 
 /// Code of every configuration fault.
@@ -164,10 +165,35 @@ impl super::Log {
 }
 
 impl super::Capture {
+    /// The login at ZooKeeper, read from where it is; `name` is that of the section.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not `user:password`.
+    pub fn login(&self, name: &str) -> Result<Option<Login>, Fault> {
+        let Some(value) = &self.zookeeper_digest else { return Ok(None) };
+        let key = format!("capture.{name}.zookeeper-digest");
+        let login = value.read(&key).and_then(|text| {
+            Login::digest(&text).ok_or_else(|| format!("{key}: what is there is not user:password"))
+        });
+        login
+            .map(Some)
+            .map_err(|wrong| Fault::new(FaultKind::Config, CODE, "read a secret", "").caused_by(wrong))
+    }
+
     fn validate(&self, at: &str, message_timeout_ms: u64) -> Result<(), String> {
+        if matches!(self.zookeeper_digest, Some(super::unit::Value::Plain(_))) {
+            return Err(format!(
+                "{at}.zookeeper-digest: a secret is not written here; use {{ file = \"...\" }} or {{ env = \"...\" }}"
+            ));
+        }
         for server in
             self.zookeeper.split(',').chain(self.peer_zookeeper.iter().flat_map(|text| text.split(',')))
         {
+            if server.contains("://") {
+                return Err(format!(
+                    "{at}.zookeeper: {server:?}: TLS to ZooKeeper is not supported; write host:port of its plain port"
+                ));
+            }
             address(&format!("{at}.zookeeper"), server)?;
         }
         address(&format!("{at}.listen"), &self.listen)?;
@@ -292,6 +318,8 @@ mod tests {
             "[log.properties]\n\"sasl.password\" = \"x\"\n",
             &["log.properties.\"sasl.password\"", "{ env ="],
         );
+        refused("[capture.a]\nzookeeper-digest = \"u:p\"\n", &["capture.a.zookeeper-digest", "{ env ="]);
+        refused("[capture.a]\nzookeeper = \"tcp+tls://z:2281\"\n", &["TLS to ZooKeeper is not supported"]);
         refused("[limits]\nin-flight = \"1KiB\"\n", &["limits.in-flight"]);
         refused(
             "[capture.a]\nfamilies = { t = [\"f\"], \"default:t\" = [\"g\"] }\n",

@@ -123,6 +123,10 @@ impl Default for Topics {
 pub struct Capture {
     /// ZooKeeper quorum of the source cluster, `host:port,host:port`.
     pub zookeeper: String,
+    /// Login at ZooKeeper by its `digest` scheme, as `user:password`: `{ file = "..." }` or `{ env = "..." }`. Znodes
+    /// that Weir makes then belong to this login, and everybody may read them. It is used for `peer-zookeeper` too.
+    /// SASL and TLS to ZooKeeper are not supported.
+    pub zookeeper_digest: Option<Value>,
     /// `zookeeper.znode.parent` of the source cluster.
     pub znode_parent: String,
     /// Id of the replication peer at the source. Letters, digits and `_`; HBase refuses `-`.
@@ -152,6 +156,7 @@ impl Default for Capture {
     fn default() -> Self {
         Self {
             zookeeper: "127.0.0.1:2181".to_owned(),
+            zookeeper_digest: None,
             znode_parent: "/hbase".to_owned(),
             peer: "weir".to_owned(),
             peer_zookeeper: None,

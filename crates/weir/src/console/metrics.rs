@@ -23,12 +23,18 @@ const fn gauge(name: &'static str, help: &'static str, value: fn(&CapturePicture
     Each { name, kind: "gauge", help, value }
 }
 
-const OF_CAPTURES: [Each; 12] = [
+const OF_CAPTURES: [Each; 13] = [
     gauge("weir_source_registered", "1 when region servers can find this process, else 0", |one| {
         u64::from(one.trouble.is_none())
     }),
     gauge("weir_source_hosts", "Addresses of region servers seen since the start", |one| {
         one.sources.len() as u64
+    }),
+    gauge("weir_source_hosts_refused", "Addresses whose connections or calls are refused now", |one| {
+        let mut hosts: Vec<&str> = one.refused.iter().map(|refused| refused.server.as_str()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts.len() as u64
     }),
     gauge("weir_source_connections", "Connections open", |one| one.connections),
     gauge("weir_source_calls_open", "Calls not answered yet", |one| one.calls_open),
@@ -58,7 +64,7 @@ pub(super) fn text(registry: &Registry, picture: &Picture) -> String {
     let refused = ("weir_source_refused", "counter");
     out.head(refused.0, refused.1, "Connections and calls refused, by reason");
     for one in &picture.captures {
-        for (reason, count) in &one.refused {
+        for (reason, count) in &one.refused_counts {
             out.value(refused.0, refused.1, &[("capture", &one.name), ("reason", reason)], *count as f64);
         }
     }

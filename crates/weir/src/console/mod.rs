@@ -9,6 +9,7 @@ mod page;
 mod picture;
 mod play;
 mod rates;
+mod refused;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -181,11 +182,18 @@ async fn scrape(State(source): State<Arc<Source>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::KIND)], text).into_response()
 }
 
-/// Ready: every capture is registered, so that sources can find it.
+/// Ready: every capture is registered, so that sources can find it. Sources that found it and are refused are named:
+/// a restart would not help them.
 async fn ready(State(source): State<Arc<Source>>) -> Response {
     let troubles = source.troubles();
     if troubles.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned()).into_response()
+        let mut text = "ready\n".to_owned();
+        for one in &source.look().captures {
+            for refused in &one.refused {
+                text += &format!("capture.{}: {}\n", one.name, refused::line(refused));
+            }
+        }
+        (StatusCode::OK, text).into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n").into_response()
     }

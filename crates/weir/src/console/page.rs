@@ -36,6 +36,7 @@ struct Board {
     play: Option<PlayBoard>,
     chart_note: String,
     sources: String,
+    refused: String,
     tables: String,
     calls: String,
     faults: Vec<Fault>,
@@ -123,6 +124,7 @@ fn board(picture: &Picture) -> Board {
             ),
         },
         sources: sources(&picture.captures, now_ms),
+        refused: refused(&picture.captures, now_ms),
         tables: tables(&picture.captures, now_ms),
         calls: calls(&picture.captures),
         faults: faults(&picture.captures, now_ms),
@@ -276,6 +278,31 @@ fn sources(captures: &[CapturePicture], now_ms: u64) -> String {
     by_capture(captures, table, lines.collect())
 }
 
+/// Machines that are refused; nothing when there is none.
+fn refused(captures: &[CapturePicture], now_ms: u64) -> String {
+    let lines: Vec<(&str, f64, Vec<String>)> = captures
+        .iter()
+        .flat_map(|one| one.refused.iter().map(move |refused| (one.name.as_str(), refused)))
+        .map(|(name, refused)| {
+            let cells = vec![
+                refused.server.clone(),
+                refused.reason.clone(),
+                refused.fix.clone(),
+                units::whole(refused.count),
+                units::ago(refused.last_ms, now_ms),
+            ];
+            (name, refused.last_ms as f64, cells)
+        })
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let heads = vec![head("address"), head("reason"), head("fix"), minor("times"), number("last try")];
+    let caption = "Refused connections and calls";
+    let table = Table { id: "refused", caption, heads, rows: Vec::new(), empty: "", hidden: 0 };
+    by_capture(captures, table, lines)
+}
+
 fn tables(captures: &[CapturePicture], now_ms: u64) -> String {
     let line = |table: &TablePicture| {
         vec![
@@ -318,7 +345,7 @@ fn calls(captures: &[CapturePicture]) -> String {
         line("answered with a retriable error".to_owned(), one.again);
         line("given up before the source's time-out".to_owned(), one.late);
         line("repeats that overlapped their first attempt".to_owned(), one.overlaps);
-        for (what, counts) in [("refused", &one.refused), ("skipped", &one.skipped)] {
+        for (what, counts) in [("refused", &one.refused_counts), ("skipped", &one.skipped)] {
             let found = counts.iter().filter(|(_, count)| **count > 0);
             for (reason, count) in found {
                 line(format!("{what}: {reason}"), *count);

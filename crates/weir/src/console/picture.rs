@@ -2,6 +2,7 @@
 
 use super::play::Account;
 use super::rates::Rates;
+use super::refused::{self, RefusedPicture};
 use super::units;
 use crate::capture::{FaultBoard, Running, TableBoard};
 use crate::failures::Failure;
@@ -91,6 +92,7 @@ pub(super) struct CapturePicture {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) trouble: Option<String>,
+    pub(super) trouble_code: Option<&'static str>,
     pub(super) connections: u64,
     pub(super) calls_open: u64,
     pub(super) calls: u64,
@@ -101,7 +103,9 @@ pub(super) struct CapturePicture {
     pub(super) again: u64,
     pub(super) late: u64,
     pub(super) overlaps: u64,
-    pub(super) refused: BTreeMap<&'static str, u64>,
+    /// Machines that are refused now.
+    pub(super) refused: Vec<RefusedPicture>,
+    pub(super) refused_counts: BTreeMap<&'static str, u64>,
     pub(super) skipped: BTreeMap<&'static str, u64>,
     pub(super) sources: Vec<SourcePicture>,
     pub(super) tables: Vec<TablePicture>,
@@ -183,6 +187,7 @@ impl Look<'_> {
             name: name.clone(),
             address: running.address.to_string(),
             trouble: running.trouble(),
+            trouble_code: running.trouble_code(),
             connections: snapshot.connections_open,
             calls_open,
             calls,
@@ -193,7 +198,8 @@ impl Look<'_> {
             again,
             late,
             overlaps,
-            refused: snapshot.refused.into_iter().collect(),
+            refused: refused::present(name, &snapshot.refusals, self.now_ms),
+            refused_counts: snapshot.refused.into_iter().collect(),
             skipped: running.skipped(),
             sources,
             tables,
@@ -253,7 +259,8 @@ impl Look<'_> {
         for one in captures {
             if let Some(trouble) = &one.trouble {
                 let text = format!("{trouble}. Region servers cannot find this process.");
-                find(Level::Bad, "Not registered", text, Some("W-ZOOKEEPER-UNREACHABLE"));
+                let code = one.trouble_code.unwrap_or("W-ZOOKEEPER-UNREACHABLE");
+                find(Level::Bad, "Not registered", text, Some(code));
             }
             let prefix = if captures.len() > 1 { format!("{}: ", one.name) } else { String::new() };
             let last_ms = |what: &str| self.rates.last_ms(&format!("{}/{what}", one.name));
@@ -270,6 +277,14 @@ impl Look<'_> {
                     let text = format!("{prefix}{title}, until {until}. Since then calls go well.");
                     find(Level::Warn, "Recovering", text, Some(code));
                 }
+            }
+            if let Some(first) = one.refused.first() {
+                let more = match one.refused.len() {
+                    1 => String::new(),
+                    count => format!(" (and {} more)", count - 1),
+                };
+                let text = format!("{prefix}{}{more}.", refused::line(first));
+                find(first.level, "Sources are refused", text, Some("W-SOURCE-REFUSED"));
             }
             let answered_ms = last_ms("answers");
             if one.calls_open > 0 && answered_ms > 0 && self.now_ms > answered_ms + STALLED_MS {
@@ -289,7 +304,9 @@ impl Look<'_> {
             );
             find(Level::Warn, "Held back", text, None);
         }
-        if totals.connections == 0 && captures.iter().all(|one| one.trouble.is_none()) {
+        if totals.connections == 0
+            && captures.iter().all(|one| one.trouble.is_none() && one.refused.is_empty())
+        {
             let text = "No region server is connected now: there is nothing to send, or none knows of this peer (weir check).";
             find(Level::Idle, "Waiting for region servers", text.to_owned(), None);
         }

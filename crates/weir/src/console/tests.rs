@@ -1,6 +1,7 @@
 //! What the console says of what it sees: states in words, pages that are safe, health as documented.
 
 use super::picture::{CapturePicture, Level, Look, SourcePicture, TablePicture, Totals};
+use super::refused::RefusedPicture;
 use super::*;
 use crate::capture::{FaultBoard, Parts, TableBoard, start_server};
 use crate::meter::{EventLabel, Meter, Reason, ReasonLabel, ServerLabel, TableLabel};
@@ -27,6 +28,7 @@ fn capture() -> CapturePicture {
         name: "main".into(),
         address: "127.0.0.1:16120".into(),
         trouble: None,
+        trouble_code: None,
         connections: 1,
         calls_open: 2,
         calls: 3,
@@ -37,7 +39,8 @@ fn capture() -> CapturePicture {
         again: 8,
         late: 9,
         overlaps: 10,
-        refused: [("preamble", 11)].into(),
+        refused: Vec::new(),
+        refused_counts: [("preamble", 11)].into(),
         skipped: [("marker", 12)].into(),
         sources: vec![SourcePicture {
             address: "10.0.0.1".into(),
@@ -153,11 +156,28 @@ fn a_page_shows_what_came_from_outside_as_text_and_loads_nothing_from_elsewhere(
     one.sources[0].version = "<script>alert(1)</script>".into();
     one.tables[0].name = "\"><img src=x>".into();
     one.faults.insert("W-KAFKA-TOPIC", fault("<b>topic</b>", NOW - 1000));
+    one.refused.push(RefusedPicture {
+        server: "10.0.0.9".into(),
+        reason: "codec <i>x</i>".into(),
+        fix: "none".into(),
+        count: 1,
+        last_ms: NOW - 1000,
+        level: Level::Bad,
+    });
     let page = page::page(&picture_of(one)).unwrap();
-    for raw in ["<script>alert", "<img", "<b>topic", "http:", "https:", "style=", "onclick"] {
+    for raw in ["<script>alert", "<img", "<b>topic", "<i>x", "http:", "https:", "style=", "onclick"] {
         assert!(!page.contains(raw), "{raw} is in\n{page}");
     }
-    for shown in ["55.8 k", "2.6.4", "/explain/W-KAFKA-TOPIC", "hbase.message.wal", "marker", "Calls fail"] {
+    for shown in [
+        "55.8 k",
+        "2.6.4",
+        "/explain/W-KAFKA-TOPIC",
+        "/explain/W-SOURCE-REFUSED",
+        "10.0.0.9",
+        "hbase.message.wal",
+        "marker",
+        "Calls fail",
+    ] {
         assert!(page.contains(shown) || shown == "2.6.4", "{shown} is not in\n{page}");
     }
 }
@@ -199,7 +219,7 @@ async fn start(quorum: Option<&str>) -> (SocketAddr, Arc<Vec<Running>>, Drain) {
         start_server(parts, listener, Arc::new(Sponge), budget.clone(), meter, Vec::new()).unwrap();
     if let Some(quorum) = quorum {
         let (quorum, base) = (quorum.to_owned(), "/weir/weir".to_owned());
-        let registration = Registration { quorum, base, cluster_id: id, servers: Vec::new() };
+        let registration = Registration { quorum, base, cluster_id: id, servers: Vec::new(), login: None };
         running.registered = Some(registration.start().await);
     }
     let running = Arc::new(vec![running]);

@@ -35,6 +35,16 @@ impl Weir {
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(&mut self) {
+        self.start_unready();
+        let started = Instant::now();
+        while !self.get("/readyz").starts_with("HTTP/1.1 200") {
+            assert!(started.elapsed() < DEADLINE, "weir is not ready: {}", self.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Starts it and waits until its console answers: it may not be registered.
+    pub(crate) fn start_unready(&mut self) {
         self.process = None;
         self.starts += 1;
         let config = self.folder.path().join("weir.toml").display().to_string();
@@ -45,11 +55,6 @@ impl Weir {
         let log = std::fs::read_to_string(self.log()).unwrap();
         let port = log.split(READY).nth(1).unwrap().split('/').next().unwrap();
         self.console = port.parse().unwrap();
-        let started = Instant::now();
-        while !self.get("/readyz").starts_with("HTTP/1.1 200") {
-            assert!(started.elapsed() < DEADLINE, "weir is not ready: {}", self.get("/readyz"));
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// Standard output of another command with the same configuration, which must end well.

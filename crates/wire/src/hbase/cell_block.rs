@@ -1,4 +1,4 @@
-//! Cell blocks: `KeyValueCodec`, `KeyValueCodecWithTags`, and the Hadoop compressors around them.
+//! Cell blocks: `KeyValueCodec`, `CellCodec`, both with and without tags, and the Hadoop compressors around them.
 
 use crate::cursor::{Cursor, WireError};
 use std::borrow::Cow;
@@ -11,17 +11,26 @@ pub enum Codec {
     KeyValue,
     /// `org.apache.hadoop.hbase.codec.KeyValueCodecWithTags`.
     KeyValueWithTags,
+    /// `org.apache.hadoop.hbase.codec.CellCodec`: a length before each part; the sender drops tags.
+    Cell,
+    /// `org.apache.hadoop.hbase.codec.CellCodecWithTags`.
+    CellWithTags,
 }
 
 impl Codec {
+    /// Every codec that is read.
+    pub const ALL: [Self; 4] = [Self::KeyValue, Self::KeyValueWithTags, Self::Cell, Self::CellWithTags];
+
     /// The codec of a Java class; `None` when we do not speak it.
     #[must_use]
     pub fn of_class(class: &str) -> Option<Self> {
-        match class {
-            "org.apache.hadoop.hbase.codec.KeyValueCodec" => Some(Self::KeyValue),
-            "org.apache.hadoop.hbase.codec.KeyValueCodecWithTags" => Some(Self::KeyValueWithTags),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|codec| codec.class() == class)
+    }
+
+    /// Whether tags of cells are sent.
+    #[must_use]
+    pub const fn has_tags(self) -> bool {
+        matches!(self, Self::KeyValueWithTags | Self::CellWithTags)
     }
 
     /// The Java class.
@@ -30,6 +39,8 @@ impl Codec {
         match self {
             Self::KeyValue => "org.apache.hadoop.hbase.codec.KeyValueCodec",
             Self::KeyValueWithTags => "org.apache.hadoop.hbase.codec.KeyValueCodecWithTags",
+            Self::Cell => "org.apache.hadoop.hbase.codec.CellCodec",
+            Self::CellWithTags => "org.apache.hadoop.hbase.codec.CellCodecWithTags",
         }
     }
 }
@@ -41,16 +52,27 @@ pub enum Compressor {
     Zlib,
     /// `SnappyCodec`: Hadoop's block stream of raw snappy chunks.
     Snappy,
+    /// `GzipCodec`: one gzip stream.
+    Gzip,
 }
 
 impl Compressor {
+    /// Every compressor that is read.
+    pub const ALL: [Self; 3] = [Self::Zlib, Self::Snappy, Self::Gzip];
+
     /// The compressor of a Java class; `None` when we do not speak it.
     #[must_use]
     pub fn of_class(class: &str) -> Option<Self> {
-        match class {
-            "org.apache.hadoop.io.compress.DefaultCodec" => Some(Self::Zlib),
-            "org.apache.hadoop.io.compress.SnappyCodec" => Some(Self::Snappy),
-            _ => None,
+        Self::ALL.into_iter().find(|compressor| compressor.class() == class)
+    }
+
+    /// The Java class.
+    #[must_use]
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Zlib => "org.apache.hadoop.io.compress.DefaultCodec",
+            Self::Snappy => "org.apache.hadoop.io.compress.SnappyCodec",
+            Self::Gzip => "org.apache.hadoop.io.compress.GzipCodec",
         }
     }
 }
@@ -64,23 +86,31 @@ pub fn decompress(
     block: &[u8],
     bytes_max: usize,
 ) -> Result<Cow<'_, [u8]>, WireError> {
-    const WHAT: &str = "compressed cell block";
     match compressor {
         None => Ok(Cow::Borrowed(block)),
         Some(_) if block.is_empty() => Ok(Cow::Borrowed(block)),
         Some(Compressor::Zlib) => {
-            let mut out = Vec::with_capacity(block.len().saturating_mul(3).min(bytes_max));
-            flate2::read::ZlibDecoder::new(block)
-                .take(bytes_max as u64 + 1)
-                .read_to_end(&mut out)
-                .map_err(|_| WireError::Undecodable { what: WHAT })?;
-            if out.len() > bytes_max {
-                return Err(WireError::TooLong { what: WHAT, len: out.len(), max: bytes_max });
-            }
-            Ok(Cow::Owned(out))
+            inflate(flate2::read::ZlibDecoder::new(block), block.len(), bytes_max).map(Cow::Owned)
+        }
+        Some(Compressor::Gzip) => {
+            inflate(flate2::read::MultiGzDecoder::new(block), block.len(), bytes_max).map(Cow::Owned)
         }
         Some(Compressor::Snappy) => unsnappy(block, bytes_max).map(Cow::Owned),
     }
+}
+
+/// Reads a deflated stream of `block_len` bytes to its end.
+fn inflate(stream: impl std::io::Read, block_len: usize, bytes_max: usize) -> Result<Vec<u8>, WireError> {
+    const WHAT: &str = "compressed cell block";
+    let mut out = Vec::with_capacity(block_len.saturating_mul(3).min(bytes_max));
+    stream
+        .take(bytes_max as u64 + 1)
+        .read_to_end(&mut out)
+        .map_err(|_| WireError::Undecodable { what: WHAT })?;
+    if out.len() > bytes_max {
+        return Err(WireError::TooLong { what: WHAT, len: out.len(), max: bytes_max });
+    }
+    Ok(out)
 }
 
 /// Hadoop's `BlockDecompressorStream`: blocks of { int32 raw length, chunks of { int32 length, snappy bytes } }.
@@ -171,6 +201,14 @@ const KEY_FIXED: usize = 2 + 1 + 8 + 1;
 /// When any of its lengths lies.
 #[inline]
 pub fn read_cell<'a>(cursor: &mut Cursor<'a>, codec: Codec) -> Result<Cell<'a>, WireError> {
+    match codec {
+        Codec::KeyValue | Codec::KeyValueWithTags => read_key_value(cursor, codec),
+        Codec::Cell | Codec::CellWithTags => read_parts(cursor, codec),
+    }
+}
+
+#[inline]
+fn read_key_value<'a>(cursor: &mut Cursor<'a>, codec: Codec) -> Result<Cell<'a>, WireError> {
     let len = cursor.len32("cell length")?;
     let mut cell = Cursor::new(cursor.take(len, "cell")?);
     let key_len = cell.len32("key length")?;
@@ -207,11 +245,55 @@ pub fn read_cell<'a>(cursor: &mut Cursor<'a>, codec: Codec) -> Result<Cell<'a>, 
     Ok(Cell { row, family, qualifier, timestamp, kind, value, tags })
 }
 
+/// A cell of `CellCodec`: { int32 length, bytes } for row, family, qualifier, then timestamp and type, then value, tags
+/// if the codec has them, and the sender's MVCC number, which nobody else needs.
+fn read_parts<'a>(cursor: &mut Cursor<'a>, codec: Codec) -> Result<Cell<'a>, WireError> {
+    let part = |cursor: &mut Cursor<'a>, what: &'static str, max: usize| {
+        let len = cursor.len32(what)?;
+        if len > max {
+            return Err(WireError::TooLong { what, len, max });
+        }
+        cursor.take(len, what)
+    };
+    let row = part(cursor, "row", i16::MAX as usize)?;
+    let family = part(cursor, "family", usize::from(u8::MAX))?;
+    let qualifier = part(cursor, "qualifier", usize::MAX)?;
+    let timestamp = cursor.u64("timestamp")?;
+    let kind = CellKind(cursor.u8("cell type")?);
+    let value = part(cursor, "value", usize::MAX)?;
+    let tags = if codec.has_tags() {
+        part(cursor, "tags", usize::from(u16::MAX))?
+    } else {
+        cursor.take(0, "tags")?
+    };
+    cursor.u64("MVCC number")?;
+    Ok(Cell { row, family, qualifier, timestamp, kind, value, tags })
+}
+
+fn write_parts(out: &mut Vec<u8>, cell: &Cell<'_>, codec: Codec) {
+    let part = |out: &mut Vec<u8>, bytes: &[u8]| {
+        let len = u32::try_from(bytes.len()).expect("cells are far below 4 GiB");
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(bytes);
+    };
+    [cell.row, cell.family, cell.qualifier].into_iter().for_each(|bytes| part(out, bytes));
+    out.extend_from_slice(&cell.timestamp.to_be_bytes());
+    out.push(cell.kind.0);
+    part(out, cell.value);
+    if codec.has_tags() {
+        part(out, cell.tags);
+    }
+    out.extend_from_slice(&0u64.to_be_bytes());
+}
+
 /// Appends one cell.
 ///
 /// # Panics
 /// When a part is longer than its length field, which only our own bug can do.
 pub fn write_cell(out: &mut Vec<u8>, cell: &Cell<'_>, codec: Codec) {
+    if matches!(codec, Codec::Cell | Codec::CellWithTags) {
+        return write_parts(out, cell, codec);
+    }
     let key_len = KEY_FIXED + cell.row.len() + cell.family.len() + cell.qualifier.len();
     let tags = if codec == Codec::KeyValue { &[] } else { cell.tags };
     let tags_len = if tags.is_empty() { 0 } else { 2 + tags.len() };

@@ -12,4 +12,5 @@ pub mod preamble;
 pub mod replication;
 pub mod schema;
 pub mod service;
+pub mod wal_name;
 pub mod zk;

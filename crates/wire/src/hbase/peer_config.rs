@@ -44,6 +44,54 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// Whether two filters let the same through: HBase keeps sets and gives them back in any order.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.sorted() == other.sorted()
+    }
+
+    /// The filter that lets these families of a table through as well, and otherwise is the same. `all` are the
+    /// table's families. `None` when its whole namespace is excluded: HBase cannot except a table from that.
+    #[must_use]
+    pub fn widened(&self, wanted: &TableFamilies, all: &[String]) -> Option<Self> {
+        let namespace = wanted.table.namespace();
+        let is_its = |one: &&mut TableFamilies| one.table == wanted.table;
+        let mut filter = self.clone();
+        match &mut filter {
+            Self::Only(only) => {
+                if only.namespaces.iter().any(|name| name == namespace) {
+                    return Some(filter);
+                }
+                match only.tables.iter_mut().find(is_its) {
+                    // None named: all of the table is sent.
+                    Some(one) if one.families.is_empty() => {}
+                    Some(one) if wanted.families.is_empty() => one.families.clear(),
+                    Some(one) => {
+                        let missing = wanted.families.iter().filter(|name| !one.families.contains(name));
+                        let missing: Vec<String> = missing.cloned().collect();
+                        one.families.extend(missing);
+                    }
+                    None => only.tables.push(wanted.clone()),
+                }
+            }
+            Self::AllBut(but) => {
+                if but.namespaces.iter().any(|name| name == namespace) {
+                    return None;
+                }
+                if let Some(one) = but.tables.iter_mut().find(is_its) {
+                    let kept_out = if one.families.is_empty() { all } else { &one.families };
+                    let is_kept_out =
+                        |name: &&String| !wanted.families.is_empty() && !wanted.families.contains(name);
+                    one.families = kept_out.iter().filter(is_kept_out).cloned().collect();
+                    if one.families.is_empty() {
+                        but.tables.retain(|one| one.table != wanted.table);
+                    }
+                }
+            }
+        }
+        Some(filter)
+    }
+
     /// In one order, since HBase keeps sets and gives them back in any.
     fn sorted(&self) -> Self {
         let sorted = |names: &Names| {
@@ -152,7 +200,7 @@ impl PeerConfig {
 /// When the message does not parse.
 pub fn fulfil(message: &[u8], wish: &Wish) -> Result<Vec<u8>, WireError> {
     let now = PeerConfig::parse(message)?;
-    let is_other = |filter: &&Filter| message.is_empty() || now.filter.sorted() != filter.sorted();
+    let is_other = |filter: &&Filter| message.is_empty() || !now.filter.is_same(filter);
     let filter = wish.filter.as_ref().filter(is_other);
     let is_serial = wish.is_serial.filter(|wanted| now.is_serial != *wanted);
     let mut out = Vec::with_capacity(message.len() + 128);
@@ -309,6 +357,28 @@ mod tests {
         let but = peer(Filter::AllBut(names(&[("t", &["f"])], &["shop"])));
         assert!(!but.ships(&table("t"), "f") && but.ships(&table("t"), "g"));
         assert!(!but.ships(&table("shop:x"), "g") && but.ships(&table("u"), "f"));
+    }
+
+    #[test]
+    fn a_widened_filter_lets_the_table_through_and_nothing_else() {
+        let all = ["f".to_owned(), "g".to_owned()];
+        let check = |before: Filter, table: &str, families: &[&str], after: Option<Filter>| {
+            let wanted = names(&[(table, families)], &[]).tables.remove(0);
+            assert_eq!(before.widened(&wanted, &all), after, "{before:?} {table} {families:?}");
+        };
+        let only = |tables: &[(&str, &[&str])], spaces: &[&str]| Filter::Only(names(tables, spaces));
+        let but = |tables: &[(&str, &[&str])], spaces: &[&str]| Filter::AllBut(names(tables, spaces));
+        check(only(&[("x", &[])], &[]), "y", &[], Some(only(&[("x", &[]), ("y", &[])], &[])));
+        check(only(&[("y", &["f"])], &[]), "y", &["g"], Some(only(&[("y", &["f", "g"])], &[])));
+        check(only(&[("y", &["f"])], &[]), "y", &[], Some(only(&[("y", &[])], &[])));
+        check(only(&[("y", &[])], &[]), "y", &["f"], Some(only(&[("y", &[])], &[])));
+        check(only(&[], &["shop"]), "shop:y", &[], Some(only(&[], &["shop"])));
+        check(only(&[], &[]), "y", &["f"], Some(only(&[("y", &["f"])], &[])));
+        check(but(&[("y", &[]), ("x", &[])], &[]), "y", &[], Some(but(&[("x", &[])], &[])));
+        check(but(&[("y", &[])], &[]), "y", &["f"], Some(but(&[("y", &["g"])], &[])));
+        check(but(&[("y", &["f"])], &[]), "y", &["f"], Some(but(&[], &[])));
+        check(but(&[("y", &["f"])], &["log"]), "y", &["g"], Some(but(&[("y", &["f"])], &["log"])));
+        check(but(&[], &["shop"]), "shop:y", &[], None);
     }
 
     #[test]

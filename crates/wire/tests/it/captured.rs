@@ -86,11 +86,13 @@ fn check(name: &str, version: &str, codec: Codec, compressor: Option<Compressor>
     for frame in calls {
         fuzz::call(frame);
         // The first byte tells the body which codec and compressor; see there.
-        let choice = u8::from(codec == Codec::KeyValue)
+        let choice = u8::from(!codec.has_tags())
+            | if matches!(codec, Codec::Cell | Codec::CellWithTags) { 8 } else { 0 }
             | match compressor {
                 None => 0,
                 Some(Compressor::Zlib) => 2,
                 Some(Compressor::Snappy) => 4,
+                Some(Compressor::Gzip) => 6,
             };
         fuzz::replicate(&[&[choice], *frame].concat());
         let call = parse_call(frame).unwrap();
@@ -123,7 +125,7 @@ fn compare(
             assert_eq!((cell.row, cell.family, cell.qualifier), (&row[..], &b"f"[..], &qualifier[..]));
             assert_eq!((cell.kind, cell.value), (*kind, &value[..]));
             assert!(cell.timestamp == *timestamp || (*timestamp == 0 && cell.timestamp > 1_700_000_000_000));
-            let has_tag = codec == Codec::KeyValueWithTags && row == b"r8";
+            let has_tag = codec.has_tags() && row == b"r8";
             assert_eq!(cell.tags, if has_tag { TTL } else { &[] });
         }
         assert_eq!(entry.cells.len(), expect.len());

@@ -1,10 +1,12 @@
 //! Bytes that real engines sent or accepted.
 
 use weir_model::ClusterId;
+use weir_wire::WireError;
+use weir_wire::cursor::Cursor;
 use weir_wire::hbase::call::{
     ConnectionHeader, RemoteException, encode_answer_exception, encode_answer_ok, parse_answer, parse_call,
 };
-use weir_wire::hbase::cell_block::{Cell, CellKind, Codec, write_cell};
+use weir_wire::hbase::cell_block::{Cell, CellKind, Codec, Compressor, decompress, read_cell, write_cell};
 use weir_wire::hbase::replication::{METHOD, ReplicateRequest};
 use weir_wire::hbase::zk;
 
@@ -13,6 +15,11 @@ const HELLO: &str = "484261730050000000440a070a056862617365120c41646d696e5365727
 const CELL: &str = "0000001900000010000000010002723101667100000000000000010476";
 const CELL_WITH_TTL: &str =
     "0000002600000010000000010002723101667100000000000000010476000b000908000000000000ea60";
+/// The first cell as `CellCodec` writes it: a length before each part, and the MVCC number at the end.
+const CELL_IN_PARTS: &str = "000000027231000000016600000001710000000000000001040000000176000000000000002a";
+/// The first cell in a gzip stream.
+const CELL_IN_GZIP: &str =
+    "1f8b0800000000000203636060906460601000624606a62243c6b442060860642903002de4a9b31d000000";
 const REPLICATE: &str = "000000771b08051a115265706c696361746557414c456e74727920012a02081d3d0a3b0a370a203031323334353637383961626364656630313233343536373839616263646566120174180720e80732050a0166100142040801100018010000001900000010000000010002723101667100000000000000010476";
 const OK: &str = "0000000402080500";
 const META_REGION_SERVER: &str = "ff0000001a726567696f6e7365727665723a323630323005fb433b5af5174850425546";
@@ -46,6 +53,36 @@ fn cells_are_written_as_hbase_writes_them() {
     let ttl = hex("000908000000000000ea60");
     write_cell(&mut out, &cell(&ttl), Codec::KeyValueWithTags);
     assert_eq!(out, hex(CELL_WITH_TTL));
+}
+
+#[test]
+fn a_cell_of_cell_codec_is_read_and_its_lengths_may_not_lie() {
+    let bytes = hex(CELL_IN_PARTS);
+    let mut cursor = Cursor::new(&bytes);
+    assert_eq!(read_cell(&mut cursor, Codec::Cell), Ok(cell(&[])));
+    assert!(cursor.is_empty());
+    for length in [0, 6, 11, 25] {
+        for lie in [0x7f, 0xff] {
+            let mut bytes = bytes.clone();
+            bytes[length] = lie;
+            assert!(read_cell(&mut Cursor::new(&bytes), Codec::Cell).is_err(), "byte {length} = {lie:#x}");
+        }
+    }
+    for len in 0..bytes.len() {
+        assert!(read_cell(&mut Cursor::new(&bytes[..len]), Codec::Cell).is_err(), "cut at {len}");
+    }
+}
+
+#[test]
+fn a_gzip_stream_is_read_to_its_end_and_no_further_than_the_limit() {
+    let (packed, plain) = (hex(CELL_IN_GZIP), hex(CELL));
+    let gzip = Some(Compressor::Gzip);
+    assert_eq!(decompress(gzip, &packed, 1 << 20).unwrap(), plain);
+    // Hadoop may write several members one after another.
+    assert_eq!(decompress(gzip, &packed.repeat(2), 1 << 20).unwrap(), plain.repeat(2));
+    assert!(matches!(decompress(gzip, &packed, plain.len() - 1), Err(WireError::TooLong { .. })));
+    assert!(decompress(gzip, &packed[..packed.len() - 9], 1 << 20).is_err());
+    assert!(decompress(gzip, &plain, 1 << 20).is_err());
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod queues;
 mod running;
 mod scopes;
 mod source;
+mod zookeeper;
 
 use super::runtime;
 use crate::config::load;

@@ -61,7 +61,7 @@ async fn look(client: &Client, section: &config::Capture) -> Result<Vec<Queue>, 
         Some(Queue {
             server: queue.server,
             name: queue.name,
-            wal_count: queue.wal_count,
+            wal_count: queue.wals.file_count,
             lag_ms: load.lag_ms,
             last_shipped_at_ms: load.last_shipped_at_ms,
             next_at_ms: load.next_at_ms,

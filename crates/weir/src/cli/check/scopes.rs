@@ -2,12 +2,13 @@
 
 use super::findings::Findings;
 use crate::cli::peer::shell;
+use crate::cli::peer::verdict::{Obstacle, kept_by_filter};
 use crate::config::Capture;
 use crate::diagnosis::durability;
 use std::collections::BTreeSet;
 use weir_apps::capture::Settings;
 use weir_model::TableName;
-use weir_wire::hbase::peer_config::{Filter, PeerConfig};
+use weir_wire::hbase::peer_config::PeerConfig;
 use weir_wire::hbase::schema::Schema;
 
 /// How many tables one line names.
@@ -45,13 +46,18 @@ pub(super) fn check(
     say_matched(at, &taken, &named, findings);
     let coming: Vec<&Taken<'_>> = taken.iter().filter(|table| !table.coming.is_empty()).collect();
     if let Some(peer) = peer {
-        say_filtered(at, section, &coming, peer, findings);
+        say_filtered(at, section, &coming, &named, peer, findings);
     }
     for taken in coming.iter().filter(|taken| taken.schema.skips_wal) {
         findings.add(&durability::skips_wal(&taken.schema.table).about(at));
     }
-    if !coming.is_empty() {
-        findings.ok(&format!("{at}: {} tables are replicated: {}", coming.len(), names(&coming)));
+    // Only of those is it said, which the peer is sent at least in part.
+    let is_sent = |table: &&&Taken<'_>| {
+        peer.is_none_or(|peer| table.coming.iter().any(|family| peer.ships(&table.schema.table, family)))
+    };
+    let sent: Vec<&Taken<'_>> = coming.iter().filter(is_sent).copied().collect();
+    if !sent.is_empty() {
+        findings.ok(&format!("{at}: {} tables are replicated: {}", sent.len(), names(&sent)));
     }
     coming.into_iter().map(|table| table.schema.table.clone()).collect()
 }
@@ -135,35 +141,25 @@ fn say_matched(at: &str, taken: &[Taken<'_>], named: &BTreeSet<TableName>, findi
     );
 }
 
+/// Tables that the peer's own filter keeps: wrong for one that the configuration names, and else perhaps meant so.
 fn say_filtered(
     at: &str,
     section: &Capture,
     coming: &[&Taken<'_>],
+    named: &BTreeSet<TableName>,
     peer: &PeerConfig,
     findings: &mut Findings,
 ) {
-    let id = &section.peer;
     for taken in coming {
         let table = &taken.schema.table;
         let kept: Vec<&str> =
             taken.coming.iter().filter(|family| !peer.ships(table, family)).map(String::as_str).collect();
-        if !kept.is_empty() {
-            let fix = match &peer.filter {
-                Filter::Only(_) => {
-                    format!("hbase shell> append_peer_tableCFs '{id}', {{ \"{table}\" => [] }}")
-                }
-                Filter::AllBut(_) => format!(
-                    "hbase shell> set_peer_exclude_tableCFs '{id}', {{}}; set_peer_exclude_namespaces '{id}', []    (lifts all exceptions)"
-                ),
-            };
-            findings.warning(
-                &format!(
-                    "{at}: peer {id} is not sent {table}, families {}: its own filter keeps them",
-                    kept.join(", ")
-                ),
-                &fix,
-            );
+        if kept.is_empty() {
+            continue;
         }
+        let Obstacle { what, fix } = kept_by_filter(&section.peer, peer, table, &kept.join(", "));
+        let what = format!("{at}: {what}");
+        if named.contains(table) { findings.error(&what, &fix) } else { findings.warning(&what, &fix) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! One source cluster: its ZooKeeper, what is registered for it, the peer, the tables, the clocks.
 
 use super::findings::Findings;
-use super::{clock, scopes};
+use super::{clock, scopes, zookeeper};
 use crate::cli::human;
+use crate::cli::peer::verdict::{self, Obstacle};
 use crate::cli::peer::{add, shell};
 use crate::config;
 use std::collections::BTreeSet;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
 use weir_hbase::registration;
+use weir_hbase::zookeeper::Login;
 use weir_model::{Fault, TableName, address};
 use weir_wire::hbase::cell_block::Codec;
 use weir_wire::hbase::cluster_key::ClusterKey;
@@ -39,34 +41,31 @@ pub(super) async fn check<'a>(
     let named = section.tables.include.iter().filter(|table| !table.contains('*'));
     let tables: BTreeSet<TableName> = named.filter_map(|table| TableName::new(table).ok()).collect();
     let mut source = Source { name, tables, existing: None };
-    let client = match registration::connect(&section.zookeeper).await {
+    let login = section.login(name)?;
+    let fix = |fault: &Fault, other: &str| zookeeper::fix(&at, section, "zookeeper", fault, other);
+    let client = match weir_hbase::zookeeper::connect(&section.zookeeper, login.as_ref()).await {
         Ok(client) => client,
         Err(fault) => {
-            findings.error(
-                &format!("{at}: {}", fault.chain()),
-                &format!("start ZooKeeper; or set {at}.zookeeper to the quorum of the source"),
-            );
+            findings.error(&format!("{at}: {}", fault.chain()), &fix(&fault, "look at the log of ZooKeeper"));
             return Ok(source);
         }
     };
     match registration::read_cluster_id(&client, &section.znode_parent).await {
         Ok(id) => findings.ok(&format!("{at}: HBase cluster {id} at {}", section.zookeeper)),
         Err(fault) => {
-            findings.error(
-                &format!("{at}: {}", fault.chain()),
-                &format!("set {at}.znode-parent to zookeeper.znode.parent of the source"),
-            );
+            let other = format!("set {at}.znode-parent to zookeeper.znode.parent of the source");
+            findings.error(&format!("{at}: {}", fault.chain()), &fix(&fault, &other));
             return Ok(source);
         }
     }
-    let fix = "look at that ZooKeeper and its log";
-    if let Err(fault) = registered(&at, section, &client, findings).await {
-        findings.error(&format!("{at}: {}", fault.chain()), fix);
+    let other = "look at that znode, and at the log of ZooKeeper";
+    if let Err(fault) = registered(&at, section, &client, login.as_ref(), findings).await {
+        findings.error(&format!("{at}: {}", fault.chain()), &fix(&fault, other));
     }
     let peer = match peer(&at, section, &client, findings).await {
         Ok(peer) => peer,
         Err(fault) => {
-            findings.error(&format!("{at}: {}", fault.chain()), fix);
+            findings.error(&format!("{at}: {}", fault.chain()), &fix(&fault, other));
             None
         }
     };
@@ -79,7 +78,7 @@ pub(super) async fn check<'a>(
         }
         Err(fault) => findings.warning(
             &format!("{at}: scopes and clocks of region servers are not checked: {}", fault.chain()),
-            "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'",
+            &fix(&fault, "start the master; on a secure cluster look in HBase's shell: describe 'TABLE'"),
         ),
     }
     Ok(source)
@@ -98,19 +97,19 @@ async fn registered(
     at: &str,
     section: &config::Capture,
     source: &Client,
+    login: Option<&Login>,
     findings: &mut Findings,
 ) -> Result<(), Fault> {
     let base = section.base_znode();
     let quorum = section.peer_zookeeper();
     let other = match &section.peer_zookeeper {
         None => None,
-        Some(quorum) => match registration::connect(quorum).await {
+        Some(quorum) => match weir_hbase::zookeeper::connect(quorum, login).await {
             Ok(client) => Some(client),
             Err(fault) => {
-                findings.error(
-                    &format!("{at}: {}", fault.chain()),
-                    &format!("start that ZooKeeper; or set {at}.peer-zookeeper to the quorum that holds the fake cluster"),
-                );
+                let fix =
+                    zookeeper::fix(at, section, "peer-zookeeper", &fault, "look at the log of ZooKeeper");
+                findings.error(&format!("{at}: {}", fault.chain()), &fix);
                 return Ok(());
             }
         },
@@ -120,6 +119,9 @@ async fn registered(
     let mut addresses: BTreeSet<(String, u16)> =
         servers.iter().map(|server| (server.host.clone(), server.port)).collect();
     if servers.is_empty() {
+        // A `weir run` that may not make its znodes registers nothing either: the right is tried where it is needed.
+        let lowest = weir_hbase::zookeeper::lowest_existing(client, &base).await?;
+        weir_hbase::clock::of_zookeeper(client, &lowest).await?;
         findings.error(
             &format!(
                 "{at}: nothing is registered at {base} on {quorum}: region servers find nobody to send to"
@@ -131,8 +133,14 @@ async fn registered(
         }
     } else {
         findings.ok(&format!("{at}: {} virtual servers are registered at {base}", servers.len()));
-        if let Some(moment) = weir_hbase::clock::of_zookeeper(client, &base).await? {
-            clock::zookeeper(at, moment, findings);
+        match weir_hbase::clock::of_zookeeper(client, &base).await {
+            Ok(Some(moment)) => clock::zookeeper(at, moment, findings),
+            Ok(None) => {}
+            // What is registered was made with rights that this user lacks: only the comparison is not possible.
+            Err(fault) if fault.code() == weir_hbase::zookeeper::DENIED => {
+                findings.info(&format!("{at}: the clock of ZooKeeper is not compared: {}", fault.chain()));
+            }
+            Err(fault) => return Err(fault),
         }
     }
     let region_servers = peers::region_servers(source, &section.znode_parent).await?;
@@ -263,8 +271,11 @@ fn settings(at: &str, peer: &Peer, findings: &mut Findings) {
             &format!("hbase shell> update_peer_config '{id}', CONFIG => {{ \"replication.source.ratio\" => \"1.0\" }}"),
         ),
     }
+    for Obstacle { what, fix } in verdict::refused_settings(id, &peer.config) {
+        findings.error(&format!("{at}: {what}"), &fix);
+    }
     if let Some(class) = peer.config.setting(add::CODEC)
-        && Codec::of_class(class) != Some(Codec::KeyValueWithTags)
+        && Codec::of_class(class).is_some_and(|codec| !codec.has_tags())
     {
         findings.warning(
             &format!(

@@ -1,23 +1,24 @@
 //! `weir peer add`: the peer and the scopes of its tables, made right whatever they are now.
 
-use super::shell;
-use crate::cli::say;
+use super::plan::{Plan, ScopeStep, Stand, by_shell, peer_step};
+use super::verdict;
 use crate::config::{Capture, load};
-use crate::diagnosis::{Finding, durability};
 use crate::exit::Exit;
 use weir_hbase::master::Master;
 use weir_hbase::peers::{self, Peer};
 use weir_model::{Fault, FaultKind, TableName};
+use weir_wire::hbase::cell_block;
 use weir_wire::hbase::cluster_key::ClusterKey;
 use weir_wire::hbase::load::ClusterStatus;
-use weir_wire::hbase::peer_config::{self, Filter, Names, TableFamilies, Wish};
+use weir_wire::hbase::peer_config::{Filter, Names, PeerConfig, TableFamilies, Wish};
 use weir_wire::hbase::schema::Schema;
 
 /// Setting of a peer that says which part of its sinks a source uses: all virtual servers, or calls stand in line.
 pub(in crate::cli) const RATIO: &str = "replication.source.ratio";
 /// Setting of a peer that says how cells are written.
 pub(in crate::cli) const CODEC: &str = "hbase.replication.rpc.codec";
-const COMPRESSOR: &str = "hbase.client.rpc.compressor";
+/// Setting of a peer that says how cell blocks are compressed.
+pub(in crate::cli) const COMPRESSOR: &str = "hbase.client.rpc.compressor";
 
 #[derive(clap::Args)]
 pub(super) struct Add {
@@ -31,9 +32,14 @@ pub(super) struct Add {
     /// How sources write cells. The source's own default keeps tags; KeyValueCodec drops them.
     #[arg(long, value_enum, value_name = "CODEC")]
     codec: Option<Codec>,
-    /// Compress the calls of this peer: less network, more CPU at both ends. SnappyCodec needs its library at the source.
+    /// Compress the calls of this peer: less network, more CPU at both ends. SnappyCodec needs its library at the
+    /// source; `none` takes a compressor away.
     #[arg(long, value_enum, value_name = "COMPRESSOR")]
     compressor: Option<Compressor>,
+    /// Widen the peer's filter so that it lets each --table through; without it, a table that the filter keeps is
+    /// named, and the exit code is 1.
+    #[arg(long, requires = "table", conflicts_with_all = ["only_table", "only_namespace", "except_table", "except_namespace"])]
+    widen: bool,
     /// Keep strict order per region over moves and crashes, at the price of waiting (HBase 2.1 and later).
     #[arg(long)]
     serial: bool,
@@ -54,9 +60,13 @@ pub(super) struct Add {
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Codec {
     #[value(name = "KeyValueCodecWithTags")]
-    WithTags,
+    Tagged,
     #[value(name = "KeyValueCodec")]
-    WithoutTags,
+    Plain,
+    #[value(name = "CellCodecWithTags")]
+    PartsTagged,
+    #[value(name = "CellCodec")]
+    PartsPlain,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -65,22 +75,32 @@ enum Compressor {
     Zlib,
     #[value(name = "SnappyCodec")]
     Snappy,
+    #[value(name = "GzipCodec")]
+    Gzip,
+    #[value(name = "none")]
+    None,
 }
 
 impl Codec {
     const fn class(self) -> &'static str {
         match self {
-            Self::WithTags => "org.apache.hadoop.hbase.codec.KeyValueCodecWithTags",
-            Self::WithoutTags => "org.apache.hadoop.hbase.codec.KeyValueCodec",
+            Self::Tagged => cell_block::Codec::KeyValueWithTags.class(),
+            Self::Plain => cell_block::Codec::KeyValue.class(),
+            Self::PartsTagged => cell_block::Codec::CellWithTags.class(),
+            Self::PartsPlain => cell_block::Codec::Cell.class(),
         }
     }
 }
 
 impl Compressor {
+    /// HBase cannot take a setting of a peer away. An empty one means none, also over that of `hbase-site.xml`
+    /// (`AbstractRpcClient.getCompressor`).
     const fn class(self) -> &'static str {
         match self {
-            Self::Zlib => "org.apache.hadoop.io.compress.DefaultCodec",
-            Self::Snappy => "org.apache.hadoop.io.compress.SnappyCodec",
+            Self::Zlib => cell_block::Compressor::Zlib.class(),
+            Self::Snappy => cell_block::Compressor::Snappy.class(),
+            Self::Gzip => cell_block::Compressor::Gzip.class(),
+            Self::None => "",
         }
     }
 }
@@ -109,31 +129,14 @@ fn wrong(about: &str, cause: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Config, load::CODE, "understand the command line", about).caused_by(cause.into())
 }
 
-/// What has to be done, decided before anything is.
-struct Plan {
-    peer: PeerStep,
-    scopes: Vec<ScopeStep>,
-}
-
-enum PeerStep {
-    Right,
-    Add(Vec<u8>),
-    Update(Vec<u8>),
-}
-
-/// A table with its new descriptor.
-struct ScopeStep {
-    families: Vec<String>,
-    schema: Schema,
-}
-
 pub(super) async fn run(
     client: &zookeeper_client::Client,
-    section: &Capture,
+    (name, section): (&str, &Capture),
     arguments: &Add,
 ) -> Result<Exit, Fault> {
     let (parent, id) = (section.znode_parent.as_str(), section.peer.as_str());
-    if !super::is_served(section).await {
+    let settings = crate::capture::settings(section)?;
+    if !super::is_served(name, section).await? {
         eprintln!("weir: nothing is registered at {} yet: start `weir run` first", section.base_znode());
         if !arguments.dry_run {
             return Ok(Exit::Found);
@@ -143,144 +146,46 @@ pub(super) async fn run(
     let status = master.status().await?;
     let version = version(&status);
     let schemas = master.tables(&[]).await?;
-    let wish = arguments.wish(section, version, &schemas)?;
-    let peer = peers::list(client, parent).await?.into_iter().find(|peer| peer.id == id);
+    let peer = read_peer(client, section).await?;
+    let wish = arguments.wish(section, version, &schemas, peer.as_ref().map(|peer| &peer.config))?;
     let plan = Plan { peer: peer_step(section, peer.as_ref(), &wish)?, scopes: arguments.scopes(&schemas)? };
-    warn_of_tables_not_taken(section, &plan)?;
-    let exit = if version.0 < 2 {
-        by_shell(id, &plan, peer.as_ref(), &wish)
-    } else if arguments.dry_run {
-        plan.show(id, &wish);
-        Exit::Done
+    let is_acting = version.0 >= 2 && !arguments.dry_run;
+    if is_acting {
+        plan.carry_out(&mut master, id).await?;
+    }
+    let (after, schemas) = if is_acting {
+        let names: Vec<TableName> = plan.scopes.iter().map(|step| step.schema.table.clone()).collect();
+        let schemas = if names.is_empty() { Vec::new() } else { master.tables(&names).await? };
+        (read_peer(client, section).await?, schemas)
     } else {
-        carry_out(&mut master, id, &plan).await?;
-        Exit::Done
+        let after = plan.peer_after(id, peer.as_ref())?;
+        (Some(after), plan.scopes.iter().map(|step| step.schema.clone()).collect())
     };
-    let is_all_in_wal = warn_of_tables_without_wal(&plan);
-    if peer.is_some_and(|peer| !peer.is_enabled) {
-        eprintln!("weir: peer {id} is disabled and ships nothing; fix: weir peer enable");
-        return Ok(Exit::Found);
-    }
-    Ok(if is_all_in_wal { exit } else { Exit::Found })
-}
-
-/// Whether all tables of the plan write a WAL; those that do not never send anything, and are named.
-fn warn_of_tables_without_wal(plan: &Plan) -> bool {
-    let tables: Vec<&TableName> =
-        plan.scopes.iter().filter(|step| step.schema.skips_wal).map(|step| &step.schema.table).collect();
-    for table in &tables {
-        let Finding { what, fix, .. } = durability::skips_wal(table);
-        eprintln!("weir: {what}; fix: {fix}");
-    }
-    tables.is_empty()
-}
-
-/// What the peer needs; an error when the id is taken by a peer that points elsewhere.
-fn peer_step(section: &Capture, peer: Option<&Peer>, wish: &Wish) -> Result<PeerStep, Fault> {
-    let corrupt = |error: weir_wire::WireError| {
-        Fault::new(FaultKind::Corrupt, "W-ZOOKEEPER-UNREACHABLE", "read a replication peer", &section.peer)
-            .caused_by(error)
+    let Some(after) = after else {
+        let cause = "it was there, and is not there any more: somebody has removed it";
+        return Err(Fault::new(FaultKind::Config, "W-HBASE-MASTER", "add the peer", id).caused_by(cause));
     };
-    let Some(peer) = peer else {
-        return Ok(PeerStep::Add(peer_config::fulfil(&[], wish).map_err(corrupt)?));
-    };
-    let (id, key) = (&peer.id, cluster_key(section));
-    if !ClusterKey::parse(&peer.config.cluster_key).is_some_and(|now| now.is_same_place(&key)) {
-        let cause = format!(
-            "it points to {:?}, not to \"{key}\"\n      fix: if nobody needs it, `weir peer remove` (what it has not \
-             shipped is gone) and `weir peer add`; else choose another id with capture.NAME.peer",
-            peer.config.cluster_key
-        );
-        return Err(
-            Fault::new(FaultKind::Config, "W-PEER-ELSEWHERE", "use the peer", id.clone()).caused_by(cause)
-        );
-    }
-    // Another spelling of the same place stays: HBase refuses a change of the key.
-    let wish = Wish { cluster_key: String::new(), ..wish.clone() };
-    let after = peer_config::fulfil(&peer.raw, &wish).map_err(corrupt)?;
-    Ok(if after == peer.raw { PeerStep::Right } else { PeerStep::Update(after) })
-}
-
-fn warn_of_tables_not_taken(section: &Capture, plan: &Plan) -> Result<(), Fault> {
-    let settings = crate::capture::settings(section)?;
-    for step in &plan.scopes {
-        let table = &step.schema.table;
-        if !settings.takes(table) {
-            eprintln!(
-                "weir: {table} is replicated, but this capture does not take it: look at tables.include and tables.exclude"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// HBase 1.x: the master has no such calls for peers, and answers an alter before it is through.
-fn by_shell(id: &str, plan: &Plan, peer: Option<&Peer>, wish: &Wish) -> Exit {
-    let mut lines = match peer {
-        None => vec![shell::add_peer(id, wish)],
-        Some(peer) => shell::update_peer(id, &peer.config, wish),
-    };
-    let scopes = plan.scopes.iter().filter(|step| !step.families.is_empty());
-    lines.extend(scopes.map(|step| shell::alter(step.schema.table.as_str(), &step.families)));
-    if lines.is_empty() {
-        say(&format!("peer {id} is right, and so are the scopes"));
-        return Exit::Done;
-    }
-    eprintln!(
-        "weir: this is HBase 1.x, where peers and scopes are its shell's job. Run these lines there, in this order; \
-         between the first and the next wait for `weir peer status --wait`:"
+    let stand = Stand::look(
+        (name, &settings),
+        &after,
+        &schemas,
+        &plan,
+        &wish,
+        peer.as_ref().map(|peer| &peer.config),
     );
-    lines.iter().for_each(|line| say(line));
-    Exit::Found
+    Ok(match (version.0 < 2, arguments.dry_run) {
+        (true, _) => by_shell(id, &plan, peer.as_ref(), &wish, &stand),
+        (false, true) => {
+            plan.show(id, &wish);
+            stand.say_obstacles()
+        }
+        (false, false) => stand.say(id, &plan),
+    })
 }
 
-async fn carry_out(master: &mut Master, id: &str, plan: &Plan) -> Result<(), Fault> {
-    match &plan.peer {
-        PeerStep::Right => say(&format!("peer {id} is there and right")),
-        PeerStep::Add(config) => {
-            master.add_peer(id, config).await?;
-            say(&format!("peer {id} is added; every region server has taken it up"));
-        }
-        PeerStep::Update(config) => {
-            master.update_peer(id, config).await?;
-            say(&format!("peer {id} is changed; every region server has taken it up"));
-        }
-    }
-    for ScopeStep { families, schema } in &plan.scopes {
-        if families.is_empty() {
-            say(&format!("{} is replicated already", schema.table));
-            continue;
-        }
-        master.modify_table(schema).await?;
-        say(&format!("{} is replicated now: {}", schema.table, families.join(", ")));
-    }
-    Ok(())
-}
-
-impl Plan {
-    fn show(&self, id: &str, wish: &Wish) {
-        let words: Vec<String> =
-            wish.settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        match &self.peer {
-            PeerStep::Right => say(&format!("peer {id} is there and right")),
-            PeerStep::Add(_) => {
-                say(&format!("would add peer {id} to {} with {}", wish.cluster_key, words.join(", ")));
-            }
-            PeerStep::Update(_) => say(&format!("would change peer {id}: {}", words.join(", "))),
-        }
-        if let Some(filter) = &wish.filter {
-            say(&format!("    which is sent {}", sends(filter)));
-        }
-        if wish.is_serial == Some(true) {
-            say("    in strict order per region");
-        }
-        for ScopeStep { families, schema } in &self.scopes {
-            match families.as_slice() {
-                [] => say(&format!("{} is replicated already", schema.table)),
-                families => say(&format!("would run: {}", shell::alter(schema.table.as_str(), families))),
-            }
-        }
-    }
+async fn read_peer(client: &zookeeper_client::Client, section: &Capture) -> Result<Option<Peer>, Fault> {
+    let peers = peers::list(client, &section.znode_parent).await?;
+    Ok(peers.into_iter().find(|peer| peer.id == section.peer))
 }
 
 /// A filter in words.
@@ -288,6 +193,7 @@ pub(super) fn sends(filter: &Filter) -> String {
     match filter {
         Filter::AllBut(names) if *names == Names::default() => "all".to_owned(),
         Filter::AllBut(names) => format!("all but {}", list(names)),
+        Filter::Only(names) if *names == Names::default() => "nothing".to_owned(),
         Filter::Only(names) => format!("only {}", list(names)),
     }
 }
@@ -302,7 +208,13 @@ fn list(names: &Names) -> String {
 }
 
 impl Add {
-    fn wish(&self, section: &Capture, version: (u32, u32), schemas: &[Schema]) -> Result<Wish, Fault> {
+    fn wish(
+        &self,
+        section: &Capture,
+        version: (u32, u32),
+        schemas: &[Schema],
+        now: Option<&PeerConfig>,
+    ) -> Result<Wish, Fault> {
         let mut wish = plain_wish(section);
         if let Some(codec) = self.codec {
             wish.settings.push((CODEC.to_owned(), codec.class().to_owned()));
@@ -323,6 +235,9 @@ impl Add {
                 Names { tables: tables(&self.except_table)?, namespaces: self.except_namespace.clone() };
             wish.filter = Some(Filter::AllBut(names));
         }
+        if let Some(now) = now.filter(|_| self.widen) {
+            wish.filter = self.widened(&section.peer, now, schemas)?;
+        }
         wish.is_serial = self.serial.then_some(true);
         if self.serial && version < (2, 1) {
             return Err(wrong("--serial", "this HBase has no serial peers; they came with 2.1"));
@@ -333,6 +248,24 @@ impl Add {
             return Err(wrong("the filter", cause));
         }
         Ok(wish)
+    }
+
+    /// The filter of the peer, widened for each table that was asked for; `None` when it lets them through already.
+    fn widened(&self, id: &str, now: &PeerConfig, schemas: &[Schema]) -> Result<Option<Filter>, Fault> {
+        let mut filter = now.filter.clone();
+        for word in &self.table {
+            let (schema, wanted) = resolve(word, schemas)?;
+            let all: Vec<String> = schema
+                .families
+                .iter()
+                .map(|family| String::from_utf8_lossy(&family.name).into_owned())
+                .collect();
+            filter = filter.widened(&wanted, &all).ok_or_else(|| {
+                let kept = verdict::kept_by_filter(id, now, &schema.table, &all.join(", "));
+                wrong("--widen", format!("{}\n      fix: {}", kept.what, kept.fix))
+            })?;
+        }
+        Ok((!filter.is_same(&now.filter)).then_some(filter))
     }
 
     fn scopes(&self, schemas: &[Schema]) -> Result<Vec<ScopeStep>, Fault> {
@@ -356,7 +289,7 @@ fn scope_step(word: &str, schemas: &[Schema]) -> Result<ScopeStep, Fault> {
     let schema = schema.with_scope(&names).map_err(|error| {
         Fault::new(FaultKind::Corrupt, "W-HBASE-MASTER", "change a table descriptor", word).caused_by(error)
     })?;
-    Ok(ScopeStep { families, schema })
+    Ok(ScopeStep { wanted: wanted.families, families, schema })
 }
 
 /// Finds the table and the families that `TABLE[:FAMILY,..]` means. `a:b` is the table `b` of namespace `a`, or else

@@ -1,15 +1,17 @@
 //! `weir peer`: the replication peer at the source cluster.
 
 pub(super) mod add;
+mod plan;
 pub(super) mod shell;
 mod status;
+pub(super) mod verdict;
 
 use super::{runtime, say};
 use crate::config::{Capture, load};
 use crate::exit::Exit;
 use std::path::Path;
 use weir_hbase::master::{Master, PeerAct};
-use weir_hbase::{peers, registration};
+use weir_hbase::{peers, registration, zookeeper};
 use weir_model::{Fault, FaultKind};
 
 /// Adds, shows and changes the replication peer at the source cluster: by RPC on HBase 2.x, by the exact shell lines on 1.x.
@@ -48,21 +50,21 @@ enum Command {
 
 pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<Exit, Fault> {
     let config = load::file(file)?;
-    let section = match (&arguments.capture, config.capture.len()) {
-        (Some(name), _) => config.capture.get(name),
-        (None, 1) => config.capture.values().next(),
+    let found = match (&arguments.capture, config.capture.len()) {
+        (Some(name), _) => config.capture.get_key_value(name),
+        (None, 1) => config.capture.iter().next(),
         (None, _) => None,
     };
-    let Some(section) = section else {
+    let Some((name, section)) = found else {
         let names: Vec<&str> = config.capture.keys().map(String::as_str).collect();
         let about = format!("say --capture NAME; there are: {}", names.join(", "));
         return Err(Fault::new(FaultKind::Config, load::CODE, "choose a capture", about));
     };
-    runtime()?.block_on(act(section, &arguments.command))
+    runtime()?.block_on(act(name, section, &arguments.command))
 }
 
-async fn act(section: &Capture, command: &Command) -> Result<Exit, Fault> {
-    let client = registration::connect(&section.zookeeper).await?;
+async fn act(name: &str, section: &Capture, command: &Command) -> Result<Exit, Fault> {
+    let client = zookeeper::connect(&section.zookeeper, section.login(name)?.as_ref()).await?;
     registration::read_cluster_id(&client, &section.znode_parent).await?;
     let parent = section.znode_parent.as_str();
     let by_shell = |line: &str| {
@@ -71,7 +73,7 @@ async fn act(section: &Capture, command: &Command) -> Result<Exit, Fault> {
         Ok(Exit::Found)
     };
     match command {
-        Command::Add(arguments) => add::run(&client, section, arguments).await,
+        Command::Add(arguments) => add::run(&client, (name, section), arguments).await,
         Command::List => {
             for peer in peers::list(&client, parent).await? {
                 let peers::Peer { id, config, is_enabled, .. } = peer;
@@ -96,14 +98,33 @@ async fn change(
 ) -> Result<Exit, Fault> {
     let mut master = Master::connect(client, &section.znode_parent).await?;
     if master.act(act, &section.peer).await? {
-        say(&format!("{word} {}: done", section.peer));
-        return Ok(Exit::Done);
+        let peers = peers::list(client, &section.znode_parent).await?;
+        let now = peers.iter().find(|peer| peer.id == section.peer).map(|peer| peer.is_enabled);
+        let wanted = match act {
+            PeerAct::Enable => Some(true),
+            PeerAct::Disable => Some(false),
+            PeerAct::Remove => None,
+        };
+        if now == wanted {
+            say(&format!("{word} {}: done", section.peer));
+            return Ok(Exit::Done);
+        }
+        let state = match now {
+            None => "not there",
+            Some(true) => "enabled",
+            Some(false) => "disabled",
+        };
+        eprintln!(
+            "weir: the master has done {word}, and peer {} is {state}; fix: look at the master's log, and run it again",
+            section.peer
+        );
+        return Ok(Exit::Found);
     }
     by_shell(&format!("{word} '{}'", section.peer))
 }
 
-/// Whether a Weir is registered under the base znode.
-async fn is_served(section: &Capture) -> bool {
-    let Ok(client) = registration::connect(section.peer_zookeeper()).await else { return false };
-    registration::servers(&client, &section.base_znode()).await.is_ok_and(|servers| !servers.is_empty())
+/// Whether a Weir is registered under the base znode. A ZooKeeper that does not tell is a fault, not a "no".
+async fn is_served(name: &str, section: &Capture) -> Result<bool, Fault> {
+    let client = zookeeper::connect(section.peer_zookeeper(), section.login(name)?.as_ref()).await?;
+    Ok(!registration::servers(&client, &section.base_znode()).await?.is_empty())
 }

@@ -16,6 +16,10 @@ use weir_wire::hbase::load::{ClusterStatus, ServerLoad, SourceLoad};
 /// How long `--wait` waits.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
+/// A dead server's queue whose newest WAL file is older than this was not taken over: files are rolled each hour, and
+/// a queue is taken over in minutes.
+const ORPHAN_AGE_MS: u64 = 2 * 3_600_000;
+
 #[derive(clap::Args)]
 pub(super) struct Status {
     /// Wait until every region server has taken the peer up (HBase 1.x: before that, writes are not sent).
@@ -55,7 +59,9 @@ pub(super) async fn run(
     });
     let peer = peers::list(client, parent).await?.into_iter().find(|peer| peer.id == *id);
     let is_enabled = peer.as_ref().is_some_and(|peer| peer.is_enabled);
-    let rows: Vec<Row<'_>> = queues.iter().map(|queue| Row::new(id, is_enabled, queue, &status)).collect();
+    let now_ms = u64::try_from(human::now_ms()).unwrap_or_default();
+    let rows: Vec<Row<'_>> =
+        queues.iter().map(|queue| Row::new(id, is_enabled, queue, &status, now_ms)).collect();
     if arguments.human {
         show(&rows);
     } else {
@@ -81,10 +87,11 @@ struct Row<'a> {
     is_enabled: bool,
     queue: &'a Queue,
     load: Option<(&'a ServerLoad, &'a SourceLoad)>,
+    now_ms: u64,
 }
 
 impl<'a> Row<'a> {
-    fn new(peer: &str, is_enabled: bool, queue: &'a Queue, status: &'a ClusterStatus) -> Self {
+    fn new(peer: &str, is_enabled: bool, queue: &'a Queue, status: &'a ClusterStatus, now_ms: u64) -> Self {
         let server = status.servers.iter().find(|server| server.server.to_string() == queue.server);
         // 2.3 and later name the queue; before, one figure stands for all queues of the peer on that server.
         let is_its = |load: &&SourceLoad| match &load.queue {
@@ -92,7 +99,31 @@ impl<'a> Row<'a> {
             None => load.peer == peer,
         };
         let load = server.and_then(|server| Some((server, server.sources.iter().find(is_its)?)));
-        Self { is_enabled, queue, load }
+        Self { is_enabled, queue, load, now_ms }
+    }
+
+    /// Age of the oldest WAL file that is closed and not shipped to its end.
+    fn oldest_rolled_age_ms(&self) -> Option<u64> {
+        self.queue.wals.oldest_rolled_ms.map(|at| self.now_ms.saturating_sub(at))
+    }
+
+    /// What becomes of the queue of a dead server. A live one takes it over within minutes; what is older than that was
+    /// missed. Up to 2.4 a region server looks for such queues at its start (`adoptAbandonedQueues`, which 2.6.4 has no
+    /// more), later lines have a procedure of the master do it once, when the server dies.
+    fn dead(&self) -> String {
+        let Some(newest) = self.queue.wals.newest_ms else {
+            return format!("the server is dead; its queue has {} WAL files", self.queue.wals.file_count);
+        };
+        if self.now_ms.saturating_sub(newest) < ORPHAN_AGE_MS {
+            return "the server is dead; a live region server should take the queue over within minutes"
+                .to_owned();
+        }
+        format!(
+            "the server is dead, its newest WAL file was begun at {}, and no region server has taken the queue over; fix: \
+             hbck2 scheduleRecoveries {} (HBase up to 2.4: restart a region server), or delete the queue if nobody needs it",
+            human::instant(newest),
+            self.queue.server
+        )
     }
 
     /// Since when the source has nothing better to say: 0 stands for "none since its start".
@@ -108,7 +139,10 @@ impl<'a> Row<'a> {
             "enabled": self.is_enabled,
             "queue": self.queue.name,
             "recovered_from": self.queue.recovered_from,
-            "wal_files": self.queue.wal_count,
+            "wal_files": self.queue.wals.file_count,
+            "wal_groups": self.queue.wals.group_count,
+            "oldest_rolled_age_ms": self.oldest_rolled_age_ms(),
+            "newest_wal_at_ms": self.queue.wals.newest_ms,
             "lag_ms": load.map(|load| load.lag_ms),
             "age_of_last_shipped_ms": load.map(|load| load.age_of_last_shipped_ms),
             "last_shipped_at_ms": self.last_shipped_at(),
@@ -127,7 +161,7 @@ impl<'a> Row<'a> {
             notes.push("the peer is disabled: no lag is shown for what waits".to_owned());
         }
         if !self.queue.is_alive {
-            notes.push("the server is dead; another will take the queue over".to_owned());
+            notes.push(self.dead());
         }
         if let Some(from) = self.queue.recovered_from.last() {
             notes.push(format!("recovered from {from}"));
@@ -140,13 +174,24 @@ impl<'a> Row<'a> {
 }
 
 fn show(rows: &[Row<'_>]) {
-    let head = ["REGION SERVER", "LAG", "WAL FILES", "LAST SHIPPED WAS WRITTEN AT", "NOTE"];
+    let head = [
+        "REGION SERVER",
+        "LAG",
+        "WAL FILES",
+        "GROUPS",
+        "OLDEST ROLLED",
+        "LAST SHIPPED WAS WRITTEN AT",
+        "NOTE",
+    ];
     let mut table = vec![head.map(ToOwned::to_owned).to_vec()];
     for row in rows {
         table.push(vec![
             row.queue.server.clone(),
             row.load.map_or_else(|| "?".to_owned(), |(_, load)| human::span(load.lag_ms)),
-            row.queue.wal_count.to_string(),
+            row.queue.wals.file_count.to_string(),
+            row.queue.wals.group_count.to_string(),
+            row.oldest_rolled_age_ms()
+                .map_or_else(|| "-".to_owned(), |age| human::span(i64::try_from(age).unwrap_or(i64::MAX))),
             row.last_shipped_at().map_or_else(|| "-".to_owned(), human::instant),
             row.note(),
         ]);
@@ -157,7 +202,26 @@ fn show(rows: &[Row<'_>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use weir_wire::hbase::wal_name::WalFiles;
     use weir_wire::hbase::zk::ServerName;
+
+    #[test]
+    fn of_a_dead_servers_queue_only_what_is_known_is_said() {
+        let note = |newest_ms: Option<u64>| {
+            let queue = Queue {
+                server: "rs,1,2".to_owned(),
+                is_alive: false,
+                name: "weir".to_owned(),
+                recovered_from: vec![],
+                wals: WalFiles { file_count: 1, group_count: 1, oldest_rolled_ms: None, newest_ms },
+            };
+            Row::new("weir", true, &queue, &ClusterStatus::default(), 1_700_000_000_000).note()
+        };
+        assert!(note(Some(1_699_999_999_000)).contains("should take the queue over within minutes"));
+        let orphan = note(Some(1_600_000_000_000));
+        assert!(orphan.contains("2020-09-13") && orphan.contains("no region server has taken"), "{orphan}");
+        assert!(note(None).contains("its queue has 1 WAL files"));
+    }
 
     #[test]
     fn a_queue_gets_the_figures_that_are_about_it() {
@@ -166,7 +230,7 @@ mod tests {
             is_alive: true,
             name: name.to_owned(),
             recovered_from: vec![],
-            wal_count: 1,
+            wals: WalFiles { file_count: 1, group_count: 1, ..WalFiles::default() },
         };
         let status = |names: &[Option<&str>]| {
             let source = |(index, name): (usize, &Option<&str>)| SourceLoad {
@@ -184,7 +248,7 @@ mod tests {
         };
         let check = |name: &str, names: &[Option<&str>], expect: Option<i64>| {
             let (queue, status) = (queue(name), status(names));
-            let got = Row::new("weir", true, &queue, &status).load.map(|(_, load)| load.lag_ms);
+            let got = Row::new("weir", true, &queue, &status, 0).load.map(|(_, load)| load.lag_ms);
             assert_eq!(got, expect, "{name}");
         };
         let of_2_x = [Some("weir"), Some("weir-dead,1,1"), Some("other")];

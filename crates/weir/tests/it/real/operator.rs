@@ -235,7 +235,7 @@ fn planted_mistakes_are_named(weir: &Weir, kafka: &Kafka, hbase: &HBase, tool: &
         &report,
         &[
             "peer weir is not sent p, families f: its own filter keeps them",
-            "set_peer_exclude_tableCFs 'weir'",
+            "weir peer add --table p --widen",
         ],
     );
     weir.command(&["peer", "add", "--except-table", "p:g"]);

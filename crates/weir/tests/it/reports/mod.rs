@@ -2,5 +2,6 @@
 
 mod doctor;
 mod events;
+mod peers;
 mod raw;
 mod topics;
