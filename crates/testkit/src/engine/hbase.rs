@@ -129,9 +129,18 @@ impl HBase {
     /// When it does not get ready; with the end of its log.
     #[must_use]
     pub fn start(line: Line) -> Self {
+        Self::start_with(line, &[])
+    }
+
+    /// The same with more settings, such as `hbase.regionservers`.
+    ///
+    /// # Panics
+    /// When it does not get ready; with the end of its log.
+    #[must_use]
+    pub fn start_with(line: Line, more: &[(&'static str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("weir-hbase-").tempdir().expect("a temporary folder");
         let zookeeper_port = free_port();
-        configure(folder.path(), zookeeper_port);
+        configure(folder.path(), zookeeper_port, more);
         let process = launch(line, folder.path(), 0);
         report(&format!("Apache HBase {}", line.version()));
         Self { line, process, zookeeper_port, folder, starts: 0 }
@@ -190,7 +199,7 @@ impl Cluster for HBase {
     }
 }
 
-fn configure(folder: &Path, zookeeper_port: u16) {
+fn configure(folder: &Path, zookeeper_port: u16, more: &[(&'static str, &str)]) {
     let here = folder.display();
     let mut settings = settings(folder, zookeeper_port);
     settings.extend([
@@ -200,6 +209,7 @@ fn configure(folder: &Path, zookeeper_port: u16) {
         ("hbase.master.port", free_port().to_string()),
         ("hbase.regionserver.port", free_port().to_string()),
     ]);
+    settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
     let conf = folder.join("conf");
     site::write(&conf, "hbase-site.xml", &settings);
     site::write_logging(&conf);
