@@ -130,11 +130,12 @@ impl Batch {
             for (index, step) in self.round(&left, attempts.deadline).await {
                 let (verdict, error) = match step {
                     Step::Done(row) => {
+                        attempts.progress();
                         set(&mut outcomes, index, Ok(row));
                         continue;
                     }
                     Step::Failed(location, error) => {
-                        (self.inner.locator.failed(&self.table, &location, &error).await, error)
+                        (self.inner.locator.failed(&self.table, &location, &error), error)
                     }
                     Step::Unplaced(error) => (retry::of_error(&error), error),
                     Step::Held => continue,

@@ -103,7 +103,7 @@ impl Locator {
             match server.call("Scan", &lookup.request(table), &[], self.call_deadline(deadline)).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    self.meta_failed(&meta).await;
+                    self.meta_failed(&meta);
                     return Err(error.into());
                 }
             };
@@ -127,7 +127,11 @@ impl Locator {
 
     /// Where `hbase:meta` is.
     async fn meta(&self, deadline: Instant) -> Result<Arc<Location>, Error> {
-        let mut place = self.meta.lock().await;
+        let late = |_| Error::Registry {
+            quorum: self.registry.quorum.clone(),
+            cause: "another look has not ended in time".to_owned(),
+        };
+        let mut place = timeout_at(deadline, self.meta.lock()).await.map_err(late)?;
         if let Some(location) = &*place {
             return Ok(location.clone());
         }
@@ -137,18 +141,19 @@ impl Locator {
         Ok(location)
     }
 
-    async fn meta_failed(&self, location: &Arc<Location>) {
-        let mut place = self.meta.lock().await;
+    fn meta_failed(&self, location: &Arc<Location>) {
+        // Whoever holds it looks for another location already.
+        let Ok(mut place) = self.meta.try_lock() else { return };
         if place.as_ref().is_some_and(|known| Arc::ptr_eq(known, location)) {
             *place = None;
         }
     }
 
     /// Draws the conclusions from a failure at a region: what is forgotten, and what is done next.
-    pub(super) async fn failed(&self, table: &TableName, location: &Arc<Location>, error: &Error) -> Verdict {
+    pub(super) fn failed(&self, table: &TableName, location: &Arc<Location>, error: &Error) -> Verdict {
         let verdict = retry::of_error(error);
         if is_meta(table) {
-            self.meta_failed(location).await;
+            self.meta_failed(location);
             return verdict;
         }
         match verdict {
@@ -165,7 +170,7 @@ impl Locator {
                 }
             }
             Verdict::ServerGone => {
-                self.server(location).disconnect().await;
+                self.server(location).disconnect();
                 self.known().remove_server(&location.server);
             }
             Verdict::SameServer | Verdict::Overloaded | Verdict::ReopenScanner | Verdict::Fail => {}
@@ -189,6 +194,8 @@ pub(super) struct Attempts {
     table: TableName,
     started: Instant,
     pub(super) deadline: Instant,
+    attempts: u32,
+    /// Failures since anything was done.
     failures: u32,
 }
 
@@ -196,7 +203,7 @@ impl Attempts {
     pub(super) fn new(doing: &'static str, table: &TableName, options: &Options) -> Self {
         let started = Instant::now();
         let deadline = started + options.operation_timeout;
-        Self { doing, table: table.clone(), started, deadline, failures: 0 }
+        Self { doing, table: table.clone(), started, deadline, attempts: 0, failures: 0 }
     }
 
     /// Waits before the next attempt; the error of the operation when there is none.
@@ -204,6 +211,7 @@ impl Attempts {
         if verdict == Verdict::Fail {
             return Err(error);
         }
+        self.attempts = self.attempts.saturating_add(1);
         self.failures = self.failures.saturating_add(1);
         let next = Instant::now() + retry::pause(verdict, self.failures);
         if next >= self.deadline {
@@ -216,12 +224,17 @@ impl Attempts {
         Ok(())
     }
 
-    pub(super) fn exceeded(&self, error: Error) -> Error {
+    /// Some of it was done: pauses are short again, but no look-up is at once any more.
+    pub(super) fn progress(&mut self) {
+        self.failures = self.failures.min(1);
+    }
+
+    fn exceeded(&self, error: Error) -> Error {
         Error::DeadlineExceeded {
             doing: self.doing,
             table: self.table.clone(),
             waited: self.started.elapsed(),
-            attempts: self.failures.max(1),
+            attempts: self.attempts.max(1),
             last: Box::new(error),
         }
     }
@@ -243,8 +256,8 @@ mod tests {
     }
 
     /// Two servers of 2.6.4 that had given a region to each other sent clients to and fro after it was split.
-    #[tokio::test]
-    async fn a_move_is_only_believed_when_it_is_newer_than_what_is_known() {
+    #[test]
+    fn a_move_is_only_believed_when_it_is_newer_than_what_is_known() {
         let registry = Registry { quorum: "127.0.0.1:1".to_owned(), parent: "/hbase".to_owned() };
         let hello = Hello { user: "tester".to_owned(), service: "ClientService" };
         let locator = Locator::new(registry, Servers::new(hello, 1), Options::default());
@@ -255,10 +268,10 @@ mod tests {
         let find = || locator.known().find(&table, Lookup::Holding(b"a"));
 
         locator.known().insert(&table, here.clone());
-        assert_eq!(locator.failed(&table, &here, &moved(2, 20)).await, Verdict::Moved);
+        assert_eq!(locator.failed(&table, &here, &moved(2, 20)), Verdict::Moved);
         let there = find().expect("it is known");
         assert_eq!((&there.server, there.open_sequence), (&server(2), 20));
-        assert_eq!(locator.failed(&table, &there, &moved(1, 10)).await, Verdict::Moved);
+        assert_eq!(locator.failed(&table, &there, &moved(1, 10)), Verdict::Moved);
         assert!(find().is_none(), "meta is asked");
     }
 }

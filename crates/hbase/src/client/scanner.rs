@@ -36,6 +36,8 @@ pub struct Scanner {
     ready: VecDeque<Row>,
     last: Option<Last>,
     row_count: u64,
+    /// Set while a call is under way: still set at the next one when the caller has dropped the future in between.
+    is_calling: bool,
     is_done: bool,
 }
 
@@ -80,13 +82,15 @@ impl Scanner {
             ready: VecDeque::new(),
             last: None,
             row_count: 0,
+            is_calling: false,
             is_done,
         }
     }
 
     /// The next row, or part of a row when the scan allows parts; `None` at the end.
     ///
-    /// After an error the scan may be asked again: it goes on after the last row that was given.
+    /// After an error the scan may be asked again: it goes on after the last row that was given. It does so, too, when
+    /// the future was dropped before its end.
     ///
     /// # Errors
     /// See [`Error`].
@@ -118,7 +122,15 @@ impl Scanner {
     async fn fetch(&mut self) -> Result<(), Error> {
         let mut attempts = Attempts::new("scan", self.table.name(), &self.table.inner.locator.options);
         loop {
-            let error = match self.call(attempts.deadline).await {
+            if self.is_calling {
+                // The rows of a call that nobody waited for are lost with it, so the server's scanner is too far.
+                self.parts.clear();
+                self.close();
+            }
+            self.is_calling = true;
+            let answer = self.call(attempts.deadline).await;
+            self.is_calling = false;
+            let (verdict, error) = match answer {
                 Ok(answer) => {
                     let is_progress = !answer.rows.is_empty() || answer.is_heartbeat;
                     self.take(answer);
@@ -132,19 +144,16 @@ impl Scanner {
                     continue;
                 }
                 Err((location, error)) => {
-                    let open = self.open.take();
-                    drop(open);
+                    self.open = None;
                     self.parts.clear();
+                    let locator = &self.table.inner.locator;
                     let verdict = match location {
-                        Some(location) => {
-                            self.table.inner.locator.failed(self.table.name(), &location, &error).await
-                        }
+                        Some(location) => locator.failed(self.table.name(), &location, &error),
                         None => retry::of_error(&error),
                     };
                     (verdict, error)
                 }
             };
-            let (verdict, error) = error;
             attempts.next(verdict, error).await?;
         }
     }

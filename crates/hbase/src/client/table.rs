@@ -226,7 +226,7 @@ impl Table {
                 Ok(value) => return Ok(value),
                 Err(error) => Error::from(error),
             };
-            let verdict = locator.failed(&self.name, &location, &error).await;
+            let verdict = locator.failed(&self.name, &location, &error);
             if !is_repeatable && error.may_be_done() {
                 return Err(Error::Uncertain { doing, table: self.name.clone(), source: Box::new(error) });
             }

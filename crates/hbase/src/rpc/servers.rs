@@ -24,7 +24,15 @@ pub struct Server {
     address: String,
     hello: Hello,
     window: Window,
-    connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
+    connection: tokio::sync::Mutex<Place>,
+}
+
+/// Where the connection of a server is kept.
+#[derive(Debug, Default)]
+struct Place {
+    connection: Option<Arc<Connection>>,
+    /// When a try to connect failed last, and how.
+    failed: Option<(Instant, RpcError)>,
 }
 
 impl Servers {
@@ -101,18 +109,36 @@ impl Server {
     }
 
     /// Drops the connection, if it is open: the next call makes another. For a server that says it is going down.
-    pub async fn disconnect(&self) {
-        self.connection.lock().await.take();
+    pub fn disconnect(&self) {
+        // Somebody who connects at this moment makes a new connection anyway.
+        if let Ok(mut place) = self.connection.try_lock() {
+            place.connection = None;
+        }
     }
 
     async fn connection(&self, deadline: Instant) -> Result<Arc<Connection>, RpcError> {
+        let asked = Instant::now();
         let mut place = self.connection.lock().await;
-        if let Some(connection) = place.as_ref().filter(|connection| !connection.is_ended()) {
+        if let Some(connection) = place.connection.as_ref().filter(|connection| !connection.is_ended()) {
             return Ok(connection.clone());
         }
+        // Those who waited for a try that failed do not each try once more, one after the other.
+        if let Some((failed, error)) = &place.failed
+            && *failed >= asked
+        {
+            return Err(error.clone());
+        }
         let deadline = deadline.min(Instant::now() + CONNECT_WAIT);
-        let connection = Arc::new(Connection::open(&self.address, &self.hello, deadline).await?);
-        *place = Some(connection.clone());
-        Ok(connection)
+        match Connection::open(&self.address, &self.hello, deadline).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                *place = Place { connection: Some(connection.clone()), failed: None };
+                Ok(connection)
+            }
+            Err(error) => {
+                *place = Place { connection: None, failed: Some((Instant::now(), error.clone())) };
+                Err(error)
+            }
+        }
     }
 }

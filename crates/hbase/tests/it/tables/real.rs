@@ -19,7 +19,7 @@ pub(crate) struct World {
 }
 
 /// Lease of scanners in this HBase, in ms.
-const LEASE_MS: u64 = 2000;
+const LEASE_MS: u64 = 1000;
 
 fn on(line: Line) {
     let lease = LEASE_MS.to_string();

@@ -24,12 +24,12 @@ pub(super) async fn nothing_is_lost_while_regions_move_and_split(world: &mut Wor
         for (region, server) in regions(world) {
             let other = servers(world).into_iter().find(|other| *other != server).unwrap();
             world.tool.run(&format!("move {region} {other}"));
-            wait_rounds(&round, 3);
+            wait_rounds(&round, 2);
         }
     }
     world.tool.run("split moving r0700");
     wait_for(|| regions(world).len() == 3);
-    wait_rounds(&round, 5);
+    wait_rounds(&round, 3);
     stop.store(true, Ordering::Relaxed);
     let mut written = BTreeSet::new();
     for writer in writers {

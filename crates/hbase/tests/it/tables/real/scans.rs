@@ -66,7 +66,28 @@ pub(super) async fn rows_come_in_order_whatever_is_asked(world: &mut World) {
 
     what_of_each_row(&table, &names).await;
     parts_of_rows(&table, &names).await;
+    dropped_futures(&table, &names).await;
     leases(&table, &names).await;
+}
+
+/// A caller that loses patience again and again, and asks again, gets each row once.
+async fn dropped_futures(table: &Table, names: &[String]) {
+    let all = Scan::new().filter(Filter::qualifier(Compare::Equal, "q2")).rows_per_call(2);
+    let (mut rows, mut seen, mut dropped) = (table.scan(all), Vec::new(), 0);
+    let mut patience = Duration::from_micros(300);
+    loop {
+        match tokio::time::timeout(patience, rows.next()).await {
+            Ok(Ok(Some(row))) => seen.push(String::from_utf8(row.key().to_vec()).unwrap()),
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => panic!("{error:?}"),
+            Err(_) => {
+                dropped += 1;
+                patience += Duration::from_micros(if dropped < 50 { 50 } else { 5000 });
+            }
+        }
+    }
+    assert_eq!(seen, names);
+    assert!(dropped > 0, "nothing was dropped: the test says nothing");
 }
 
 async fn what_of_each_row(table: &Table, names: &[String]) {
