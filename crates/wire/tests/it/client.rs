@@ -8,8 +8,8 @@ use weir_wire::cursor::{Cursor, put_bytes_field, put_varint_field};
 use weir_wire::hbase::call::encode_call;
 use weir_wire::hbase::cell_block::{Cell, CellKind, Codec, read_cell};
 use weir_wire::hbase::client::{
-    Action, Block, Check, Delete, Get, Lookup, MultiRequest, Mutation, Put, RegionInfo, Row, RowMutations,
-    get_request, meta_location, mutate_request, parse_multi, parse_scan,
+    Action, Block, Check, Delete, Get, Lookup, MetaRow, MultiRequest, Mutation, Put, RegionInfo, Row,
+    RowMutations, get_request, meta_location, mutate_request, parse_get, parse_multi, parse_scan,
 };
 
 fn hex(text: &str) -> Vec<u8> {
@@ -197,5 +197,60 @@ proptest! {
             prop_assert_eq!(row.key(), key.as_bytes());
             prop_assert_eq!((row.len(), row.cells().count(), row.is_partial()), (*count, *count, *is_partial));
         }
+    }
+}
+
+/// An answer that `cargo x golden` has kept: message and cell block.
+fn kept(what: &str, version: &str) -> (Vec<u8>, Bytes) {
+    let file = format!("{}/golden/client-{what}-hbase-{version}.bin", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    weir_testkit::fuzz::client_answer(&bytes);
+    let (head, rest) = bytes.split_first_chunk::<3>().unwrap();
+    let (message, block) = rest.split_at(usize::from(u16::from_be_bytes([head[1], head[2]])));
+    (message.to_vec(), Bytes::copy_from_slice(block))
+}
+
+/// What real servers of each line have answered to the requests of the example `golden`.
+#[test]
+fn answers_of_real_servers_are_read() {
+    for version in ["1.7.2", "2.4.18", "2.6.4"] {
+        let values = |row: &Row| {
+            row.cells().map(|cell| String::from_utf8(cell.value.to_vec()).unwrap()).collect::<Vec<_>>()
+        };
+        let (message, block) = kept("get", version);
+        let row = parse_get(&message, block).unwrap();
+        assert_eq!(
+            (row.key(), values(&row)),
+            (&b"r1"[..], vec!["1".to_owned(), "2".to_owned()]),
+            "{version}"
+        );
+
+        let (message, block) = kept("scan", version);
+        let answer = parse_scan(&message, &mut Block::new(block)).unwrap();
+        assert_eq!(answer.rows.iter().map(Row::key).collect::<Vec<_>>(), [b"r1", b"r2", b"r3"], "{version}");
+        assert!(answer.scanner.is_some() && answer.lease_ms == Some(60_000), "{version}: {answer:?}");
+        assert_eq!((answer.has_more_in_region, answer.is_heartbeat), (Some(false), false), "{version}");
+
+        let (message, block) = kept("multi", version);
+        let answer = parse_multi(&message, block).unwrap();
+        let [Ok(here), Err(elsewhere)] = answer.regions.as_slice() else { panic!("{version}: {answer:?}") };
+        assert_eq!(elsewhere.short_class(), "NotServingRegionException", "{version}");
+        let mut outcomes: Vec<_> = here
+            .iter()
+            .map(|(index, outcome)| match outcome {
+                Ok(row) => (*index, row.len().to_string()),
+                Err(exception) => (*index, exception.short_class().to_owned()),
+            })
+            .collect();
+        outcomes.sort();
+        let expect = ["0", "NoSuchColumnFamilyException", "2"].map(str::to_owned);
+        assert_eq!(outcomes, (0..).zip(expect).collect::<Vec<_>>(), "{version}");
+
+        let (message, block) = kept("meta", version);
+        let found = MetaRow::parse_answer(&message, block).unwrap().unwrap();
+        assert_eq!((found.region.table.as_str(), found.region.encoded_name().len()), ("c", 32), "{version}");
+        assert!(found.region.start.is_empty() && found.region.end.is_empty());
+        assert_eq!(found.server.map(|server| server.host).as_deref(), Some("localhost"), "{version}");
+        assert!(found.open_sequence > 0, "{version}");
     }
 }
