@@ -50,6 +50,21 @@ pub const VIRTUAL_SERVERS_DEFAULT: u32 = 10;
 /// and a large cluster has a million.
 pub const MASTER_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Calls of an HBase client to one server in flight: a region server queues ten times its handlers, 300 by default.
+pub const CLIENT_CALLS_PER_SERVER_MAX: usize = 100;
+
+/// Frames of an HBase client that wait to be written to one connection; a caller waits when there are more.
+pub const CLIENT_FRAMES_QUEUED_MAX: usize = 64;
+
+/// Bytes of one request of many actions, about. Large enough to make the call cheap, small enough to share a connection.
+pub const CLIENT_BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// Actions of one request: each has an outcome in the answer, and holds a row's lock while the server runs the batch.
+pub const CLIENT_BATCH_ACTIONS_MAX: usize = 5_000;
+
+/// Largest request of an HBase client in bytes: servers refuse more (`hbase.ipc.max.request.size`).
+pub const CLIENT_REQUEST_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Largest HBase row key in bytes (`HConstants.MAX_ROW_LENGTH`).
 pub const ROW_BYTES_MAX: usize = i16::MAX as usize;
 

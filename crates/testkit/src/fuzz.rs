@@ -15,6 +15,10 @@ use weir_wire::hbase::call::{
     ConnectionHeader, encode_answer_exception, encode_answer_ok, encode_call, parse_answer, parse_call,
 };
 use weir_wire::hbase::cell_block::{Cell, CellKind, Codec, Compressor, decompress, read_cell, write_cell};
+use weir_wire::hbase::client::{
+    Block, MetaRow, Row, meta_location, moved_to, parse_get, parse_meta_row, parse_multi, parse_mutate,
+    parse_scan,
+};
 use weir_wire::hbase::markers::{self, Marker};
 use weir_wire::hbase::peer_config::{PeerConfig, Wish, fulfil};
 use weir_wire::hbase::replication::{Entry, ReplicateRequest};
@@ -29,7 +33,7 @@ pub type Target = (&'static str, fn(&[u8]));
 const SOURCE: ClusterId = ClusterId { most: 3, least: 4 };
 
 /// All targets of `wire`.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("preamble", preamble),
     ("connection_header", connection_header),
     ("call", call),
@@ -44,6 +48,7 @@ pub const TARGETS: [Target; 14] = [
     ("change", change),
     ("identity", identity),
     ("master_answer", master_answer),
+    ("client_answer", client_answer),
 ];
 
 /// All targets of `runtime`.
@@ -327,6 +332,55 @@ pub fn master_answer(bytes: &[u8]) {
             assert!(changed.families.iter().all(|family| family.scope == 1), "a scope was not set");
         }
     }
+}
+
+/// Answers of a region server to a client: the method, an `int16` length of the message, the message, the cell block.
+pub fn client_answer(bytes: &[u8]) {
+    let Some(([method, high, low], rest)) = bytes.split_first_chunk() else { return };
+    let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+    let (message, block) = rest.split_at(len);
+    let block = || block.to_vec().into();
+    match method % 6 {
+        0 => parse_get(message, block()).iter().for_each(whole_row),
+        1 => parse_mutate(message, block()).iter().for_each(|(row, _)| whole_row(row)),
+        2 => {
+            let Ok(answer) = parse_multi(message, block()) else { return };
+            let outcomes = answer.regions.iter().flatten().flatten();
+            outcomes.filter_map(|(_, outcome)| outcome.as_ref().ok()).for_each(whole_row);
+        }
+        3 => {
+            let Ok(answer) = parse_scan(message, &mut Block::new(block())) else { return };
+            answer.rows.iter().for_each(whole_row);
+        }
+        4 => {
+            if let Ok(Some(found)) = MetaRow::parse_answer(message, block()) {
+                let region = &found.region;
+                assert!(
+                    region.end.is_empty() || !region.holds(&region.end),
+                    "a region's end is outside of it"
+                );
+            }
+        }
+        _ => {
+            let _ = (meta_location(message), std::str::from_utf8(message).ok().and_then(moved_to));
+        }
+    }
+}
+
+/// A row that was read: as many cells as it says, all of one key, and its parts make the same.
+fn whole_row(row: &Row) {
+    assert_eq!(row.cells().count(), row.len());
+    assert!(row.cells().all(|cell| cell.row == row.key()));
+    let _ = parse_meta_row(row);
+    let joined = Row::join(&[row.clone(), row.clone()]);
+    assert_eq!((joined.len(), joined.byte_len()), (2 * row.len(), 2 * row.byte_len()));
+    let mut left = row.len() / 2;
+    let rest = row.clone().without_first(|_| {
+        let is_known = left > 0;
+        left = left.saturating_sub(1);
+        is_known
+    });
+    assert_eq!(rest.cells().count(), row.len() - row.len() / 2);
 }
 
 /// A peer's configuration: what it is made to be, it is then.

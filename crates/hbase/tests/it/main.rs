@@ -1,4 +1,4 @@
-//! The replication server as a hostile or faltering network meets it.
+//! The replication server as a hostile or faltering network meets it, and the client on real servers and scripted ones.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
@@ -7,3 +7,4 @@ mod client;
 mod crowd;
 mod deadline;
 mod server;
+mod tables;

@@ -132,7 +132,7 @@ impl HBase {
         Self::start_with(line, &[])
     }
 
-    /// The same, with further settings of `hbase-site.xml`.
+    /// The same, with further settings of `hbase-site.xml`, such as `hbase.regionservers`.
     ///
     /// # Panics
     /// When it does not get ready; with the end of its log.

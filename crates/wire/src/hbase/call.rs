@@ -173,19 +173,21 @@ pub struct RemoteException {
     pub text: String,
     /// Whether the caller must not try again.
     pub do_not_retry: bool,
+    /// Whether the server says that it is overloaded (2.5 and later).
+    pub is_overloaded: bool,
 }
 
 impl RemoteException {
     /// One that ends the connection or must not be tried again.
     #[must_use]
     pub fn fatal(class: &'static str, text: impl Into<String>) -> Self {
-        Self { class: Cow::Borrowed(class), text: text.into(), do_not_retry: true }
+        Self { class: Cow::Borrowed(class), text: text.into(), do_not_retry: true, is_overloaded: false }
     }
 
     /// One after which the caller tries again.
     #[must_use]
     pub fn retriable(class: &'static str, text: impl Into<String>) -> Self {
-        Self { class: Cow::Borrowed(class), text: text.into(), do_not_retry: false }
+        Self { class: Cow::Borrowed(class), text: text.into(), do_not_retry: false, is_overloaded: false }
     }
 
     /// The class without its package.
@@ -199,18 +201,22 @@ impl RemoteException {
         put_bytes_field(&mut out, 1, self.class.as_bytes());
         put_bytes_field(&mut out, 2, self.text.as_bytes());
         put_varint_field(&mut out, 5, u64::from(self.do_not_retry));
+        if self.is_overloaded {
+            put_varint_field(&mut out, 6, 1);
+        }
         out
     }
 
     fn parse(message: &[u8]) -> Result<Self, WireError> {
         const WHAT: &str = "exception";
-        let mut out = Self { class: Cow::Borrowed(""), text: String::new(), do_not_retry: false };
+        let mut out = Self::retriable("", "");
         let mut cursor = Cursor::new(message);
         while let Some((number, field)) = cursor.field(WHAT)? {
             match number {
                 1 => out.class = Cow::Owned(field.text(WHAT)?.to_owned()),
                 2 => out.text = String::from_utf8_lossy(field.bytes(WHAT)?).into_owned(),
                 5 => out.do_not_retry = field.varint(WHAT)? != 0,
+                6 => out.is_overloaded = field.varint(WHAT)? != 0,
                 _ => {}
             }
         }

@@ -1,8 +1,9 @@
-//! The RPC of HBase 0.96 and later, as a replication sink and an administrator meet it.
+//! The RPC of HBase 0.96 and later, as replication sinks, clients and administrators meet it.
 
 pub mod bulk_load;
 pub mod call;
 pub mod cell_block;
+pub mod client;
 pub mod cluster_key;
 pub mod load;
 pub mod markers;

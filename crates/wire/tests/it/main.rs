@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets an error fails")]
 
 mod captured;
+mod client;
 mod corpus;
 mod envelopes;
 mod golden;

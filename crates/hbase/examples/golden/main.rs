@@ -1,8 +1,10 @@
 //! `cargo x golden`: records what real HBase sends, for the golden bytes of `crates/wire/golden`.
 //!
 //! For each line: one peer per codec and compressor, each with a sink of its own whose incoming bytes are kept as they
-//! came; the ZooKeeper values that we read; and a master's answers to the calls that we make.
+//! came; the ZooKeeper values that we read; a master's answers to the calls that we make, and a region server's.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a command for people, and errors end it")]
+
+mod client;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -134,6 +136,10 @@ async fn record(line: Line, folder: &Path) {
     tool.run("create g 1");
     let zookeeper = hbase.zookeeper();
     let client = connect(&zookeeper).await.unwrap();
+    tool.run("create-plain c");
+    for (what, bytes) in client::answers(&zookeeper).await {
+        keep(folder, what, line, &bytes);
+    }
     let mut sinks = Vec::new();
     for ((name, settings), index) in PEERS.into_iter().zip(0..) {
         sinks.push(Sink::start(name, &zookeeper, index).await);
