@@ -397,6 +397,7 @@ pub(crate) fn hear<C: ConsumerContext>(consumer: &BaseConsumer<C>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rdkafka::types::RDKafkaErrorCode as Code;
 
     #[test]
     fn a_refusal_is_told_from_a_silence() {
