@@ -309,7 +309,7 @@ mod real {
         // The commit of a topic that is gone is refused, if there was one to make.
         if let Err(fault) = running.stop(Duration::from_secs(5)).await {
             let places = &NotCommitted::of(&fault).unwrap().places;
-            assert!(places.iter().all(|(place, _)| *place.topic == *"gone"), "{fault}");
+            assert!(places.iter().any(|(place, _)| *place.topic == *"gone"), "{fault}");
         }
     }
 
