@@ -11,6 +11,10 @@ use std::sync::{Arc, PoisonError};
 use weir_model::{Fault, FaultKind};
 use weir_runtime::log::{RecordBatch, RecordSpan};
 
+/// What librdkafka adds to key, value and headers when it compares a record with its own limit, at least
+/// (`rd_kafka_msg_max_wire_size`).
+const FRAME_BYTES: usize = 36;
+
 /// Errors of a whole batch that one of its records may be to blame for.
 pub(super) const fn is_about_records(code: Code) -> bool {
     is_about_size(code)
@@ -41,6 +45,10 @@ impl Producer {
             // Whoever cuts values keeps the order of its calls, and repeats the whole call by itself.
             return Err(refusal(code, &batch));
         }
+        if self.is_refused_here(&batch) {
+            // librdkafka itself refuses the record, alone or not: the others are not written a second time for that.
+            return Err(refusal(code, &batch));
+        }
         let client = self.client_alone()?;
         match self.queue(&client, batch, false)?.await {
             Ok(Answer { failed: None, .. }) => Ok(()),
@@ -48,6 +56,13 @@ impl Producer {
             Ok(Answer { failed: Some(code), batch: None }) => Err(self.failed(code, &client.state, topic)),
             Err(_) => Err(stopped(topic)),
         }
+    }
+
+    /// Whether a record is larger than the client's own `message.max.bytes`.
+    fn is_refused_here(&self, batch: &RecordBatch) -> bool {
+        let limit = self.shared.config.properties.get("message.max.bytes");
+        let limit = limit.and_then(|text| text.parse::<usize>().ok()).unwrap_or(usize::MAX);
+        batch.records.iter().any(|record| byte_count(batch, record).saturating_add(FRAME_BYTES) > limit)
     }
 
     fn client_alone(&self) -> Result<Arc<Client>, Fault> {
