@@ -4,7 +4,7 @@
 //! say where and when the record was written first, also after retry topics, and when the letter itself has a later
 //! timestamp. The record counts as done only when the log has answered that the letter is durable.
 //!
-//! A letter that the log refuses for its size is written again with fewer headers of ours ([`Told`]); the record's own
+//! A letter that the log refuses for its size is written again with fewer headers of ours (`Told`); the record's own
 //! bytes are never changed.
 
 use crate::decaton::TaskMetadata;
