@@ -1,6 +1,6 @@
 //! Sessions with ZooKeeper, and what its errors mean: away, denied, or an answer that nobody expected.
 //!
-//! Every error of ZooKeeper that leaves this crate goes through [`fault`], so that a lack of rights is never told as an
+//! Every error of ZooKeeper that leaves this crate goes through `fault`, so that a lack of rights is never told as an
 //! ensemble that does not answer.
 
 use std::fmt;
