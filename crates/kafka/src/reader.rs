@@ -13,6 +13,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers as _, Message as _};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::types::RDKafkaErrorCode;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 use weir_model::{Fault, FaultKind};
@@ -343,6 +344,11 @@ pub(crate) fn unreachable(error: &KafkaError, about: &str) -> Fault {
     if let Some(code) = error.rdkafka_error_code().filter(|code| is_damage(*code)) {
         return Fault::new(FaultKind::Corrupt, "W-KAFKA-DAMAGED", "read from Kafka", about)
             .caused_by(code.to_string());
+    }
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) {
+        // A consumer that has lost its brokers says so until it has read the metadata again.
+        return Fault::new(FaultKind::Transient, meaning::UNREACHABLE, "read from Kafka", about)
+            .caused_by(RDKafkaErrorCode::UnknownPartition.to_string());
     }
     // The error's own text says its code twice.
     if let Some(code) = error.rdkafka_error_code() {

@@ -94,7 +94,7 @@ impl TopicCreator {
 
     /// Notes a refusal, with what is known of its reason here.
     async fn remember(&self, name: &TopicName, fault: Fault) -> Fault {
-        let cause = std::error::Error::source(&fault).map(ToString::to_string).unwrap_or_default();
+        let cause = fault.cause().map(ToString::to_string).unwrap_or_default();
         let text = match fault.kind() {
             FaultKind::Config => {
                 self.collision(name).await.map_or(cause.clone(), |why| format!("{cause}; {why}"))

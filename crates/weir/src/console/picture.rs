@@ -87,6 +87,14 @@ pub(super) struct Totals {
     pub(super) connections_waiting: usize,
 }
 
+/// What a server took, each try counted: frames as they came, compressed or not.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Taken {
+    pub(super) entries: u64,
+    pub(super) cells: u64,
+    pub(super) bytes: u64,
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct CapturePicture {
     pub(super) name: String,
@@ -99,6 +107,8 @@ pub(super) struct CapturePicture {
     pub(super) entries: u64,
     pub(super) cells: u64,
     pub(super) bytes: u64,
+    /// What its server took from sources.
+    pub(super) taken: Taken,
     pub(super) done: u64,
     pub(super) again: u64,
     pub(super) late: u64,
@@ -180,6 +190,7 @@ impl Look<'_> {
         let sum = |number: fn(&TableBoard) -> u64| tables.iter().map(|table| number(&table.board)).sum();
         let (entries, cells, bytes) = (sum(|one| one.entries), sum(|one| one.cells), sum(|one| one.bytes));
         let Snapshot { calls_open, calls, done, again, late, overlaps, .. } = snapshot;
+        let taken = Taken { entries: snapshot.entries, cells: snapshot.cells, bytes: snapshot.bytes };
         for (what, value) in [("done", done), ("answers", done + again + late), ("late", late)] {
             self.note(format!("{name}/{what}"), value);
         }
@@ -194,6 +205,7 @@ impl Look<'_> {
             entries,
             cells,
             bytes,
+            taken,
             done,
             again,
             late,

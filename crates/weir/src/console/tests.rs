@@ -35,6 +35,7 @@ fn capture() -> CapturePicture {
         entries: 4,
         cells: 5,
         bytes: 6,
+        taken: super::picture::Taken { entries: 4, cells: 5, bytes: 6 },
         done: 7,
         again: 8,
         late: 9,

@@ -125,9 +125,9 @@ mod real {
         config.properties.insert("topic.metadata.refresh.interval.ms".to_owned(), "1000".to_owned());
         let running = member(&config, &judge).await;
         until("the committed ones are done", || judge.done_count() == 50).await;
-        // The last marker is an offset that nobody ever sees; the last record of a committed transaction is at 97.
-        until("the commit is past the last record", || {
-            committed(&kafka, "g", "t", 0).is_some_and(|(offset, _)| offset == 98)
+        // Ten transactions of ten records and a marker each; the last record of a committed one is at 97.
+        until("the commit is past the last marker", || {
+            committed(&kafka, "g", "t", 0).is_some_and(|(offset, _)| offset == 110)
         })
         .await;
         let admin: AdminClient<DefaultClientContext> =
