@@ -1,7 +1,8 @@
 //! A member of a group for the soak: keeps a byte for each record that it has done, and says what is wrong.
 //!
-//! `soak_member BOOTSTRAP GROUP TOPIC FOLDER`: `FOLDER/PARTITION` has a 1 at each offset that was done by any member, so
-//! that a kill takes nothing with it. It tells `wrong ...` on its standard output, and at its end, when its standard
+//! `soak_member BOOTSTRAP GROUP TOPIC FOLDER [SIDE_TOPIC...]`: `FOLDER/PARTITION` has a 1 at each offset of `TOPIC` that
+//! was done by any member, so that a kill takes nothing with it. The values of the other topics are numbers: `FOLDER/side`
+//! has a 1 at each of them. It tells `wrong ...` on its standard output, and at its end, when its standard
 //! input ends, `end RECEIVED SPARED REPEATED HELD`: HELD is bytes of the budget that nobody has given back.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,6 +29,7 @@ type Lane = (i32, Vec<u8>);
 struct Book {
     folder: PathBuf,
     files: Mutex<HashMap<i32, Arc<File>>>,
+    beside: File,
     open: Mutex<BTreeSet<Lane>>,
     newest: Mutex<BTreeMap<Lane, i64>>,
     repeated: AtomicU64,
@@ -42,6 +44,18 @@ impl Book {
             Arc::new(file.expect("the folder is writable"))
         });
         Arc::clone(file)
+    }
+
+    /// Notes the number of a record of another topic.
+    fn beside(&self, record: &Record) {
+        let number = record.text().1.parse::<u64>();
+        match number {
+            Ok(number) => self.beside.write_at(&[1], number).expect("the folder is writable"),
+            Err(error) => {
+                println!("wrong value {:?} in {}: {error}", record.text().1, &*record.topic);
+                0
+            }
+        };
     }
 
     fn begin(self: &Arc<Self>, record: &Record) -> Attempt {
@@ -88,14 +102,17 @@ impl Drop for Attempt {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [bootstrap, group, topic, folder] = words.as_slice() else {
-        return Err("soak_member BOOTSTRAP GROUP TOPIC FOLDER".into());
+    let [bootstrap, group, topic, folder, beside @ ..] = words.as_slice() else {
+        return Err("soak_member BOOTSTRAP GROUP TOPIC FOLDER [SIDE_TOPIC...]".into());
     };
-    let mut config = SourceConfig::new(bootstrap, group, &[topic]);
+    let topics: Vec<&str> = std::iter::once(topic).chain(beside).map(String::as_str).collect();
+    let mut config = SourceConfig::new(bootstrap, group, &topics);
     // What was killed is missed soon.
     config.properties.insert("session.timeout.ms".to_owned(), "6000".to_owned());
     config.partitions_expected = 8;
+    let beside = PathBuf::from(folder).join("side");
     let book = Arc::new(Book {
+        beside: File::options().create(true).truncate(false).write(true).open(beside)?,
         folder: folder.into(),
         files: Mutex::default(),
         open: Mutex::default(),
@@ -106,10 +123,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let running = Consumer::new(KafkaSource::new(config))
         .budget(budget.clone())
         .start({
-            let book = Arc::clone(&book);
+            let (book, topic) = (Arc::clone(&book), topic.clone());
             move |record: Record| {
-                let attempt = book.begin(&record);
+                let attempt = if *record.topic == *topic { Some(book.begin(&record)) } else { None };
+                if attempt.is_none() {
+                    book.beside(&record);
+                }
                 async move {
+                    let Some(attempt) = attempt else { return };
                     if record.offset % SLOW_EVERY == 0 {
                         tokio::time::sleep(Duration::from_millis(1)).await;
                     }

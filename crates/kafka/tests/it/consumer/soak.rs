@@ -1,7 +1,10 @@
-//! The runtime at full rate with random faults: half a minute on every run, ten minutes in `cargo x soak runtime`.
+//! The runtime at full rate with random faults: less than a minute on every run, ten minutes in `cargo x soak runtime`.
+
+mod side;
 
 /// On a real broker.
 mod real {
+    use super::side::{self, Side};
     use crate::consumer::create;
     use rdkafka::TopicPartitionList;
     use rdkafka::config::ClientConfig;
@@ -65,6 +68,7 @@ mod real {
                 .arg(program)
                 .args([&kafka.bootstrap(), "g", "soak"])
                 .arg(folder)
+                .args([side::GROWN, side::TRANSACTED, side::REMADE])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -129,15 +133,31 @@ mod real {
         Add,
         Remove,
         Broker,
+        /// The broker stands still for longer than the members' sessions.
+        BrokerSleeps,
+        Grow,
+        Transact,
+        Remake,
     }
 
-    const TROUBLES: [Trouble; 5] =
-        [Trouble::Kill, Trouble::Sleep, Trouble::Add, Trouble::Remove, Trouble::Broker];
+    const TROUBLES: [Trouble; 9] = [
+        Trouble::Kill,
+        Trouble::Sleep,
+        Trouble::Add,
+        Trouble::Remove,
+        Trouble::Broker,
+        Trouble::BrokerSleeps,
+        Trouble::Grow,
+        Trouble::Transact,
+        Trouble::Remake,
+    ];
 
     /// The members, and what those that are gone have told.
     struct Group<'a> {
         kafka: &'a mut Kafka,
         folder: &'a Path,
+        side: Side,
+        runtime: &'a tokio::runtime::Runtime,
         /// The first is never killed: its memory is looked at over the whole time.
         members: Vec<Member>,
         ended: Vec<End>,
@@ -185,6 +205,18 @@ mod real {
                 Trouble::Broker => {
                     self.kafka.kill9();
                     self.kafka.restart();
+                }
+                Trouble::BrokerSleeps => {
+                    self.kafka.pause();
+                    std::thread::sleep(Duration::from_secs(rng.between(8, pick(9, 15))));
+                    self.kafka.resume();
+                }
+                Trouble::Grow => self.runtime.block_on(self.side.grow(self.kafka)),
+                Trouble::Transact => self.side.transact(self.kafka),
+                Trouble::Remake => {
+                    // Whoever sleeps may have a part of the topic.
+                    self.members.iter_mut().for_each(Member::wake);
+                    self.runtime.block_on(self.side.remake(self.kafka));
                 }
             }
             let index = TROUBLES.iter().position(|one| *one == trouble).unwrap();
@@ -254,7 +286,7 @@ mod real {
 
     #[test]
     fn the_runtime_at_full_rate_with_random_faults_loses_nothing_and_stays_flat() {
-        let length = Duration::from_secs(pick(30, 600));
+        let length = Duration::from_secs(pick(45, 600));
         let mut rng = campaign::rng(5);
         let folder = tempfile::tempdir().unwrap();
         let mut kafka = Kafka::start();
@@ -266,9 +298,12 @@ mod real {
             .set_log_level(rdkafka::config::RDKafkaLogLevel::Emerg)
             .create()
             .unwrap();
+        let side = runtime.block_on(Side::start(&kafka, folder.path().to_owned()));
         let mut group = Group {
             kafka: &mut kafka,
             folder: folder.path(),
+            side,
+            runtime: &runtime,
             members: Vec::new(),
             ended: Vec::new(),
             rss_mib_max: 0,
@@ -313,7 +348,18 @@ mod real {
             group.look();
         }
         let caught_up = catching_up.elapsed();
-        let Group { members, mut ended, rss_mib_max, done, .. } = group;
+        let is_quiet =
+            |group: &Group<'_>| group.side.missing() == 0 && group.side.is_at_the_end(group.kafka, &asker);
+        while !is_quiet(&group) {
+            assert!(
+                catching_up.elapsed() < CATCH_UP,
+                "{} of the topics beside are missing",
+                group.side.missing()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(group.side.aborted_and_handled(), 0);
+        let Group { members, mut ended, rss_mib_max, done, side, .. } = group;
         ended.extend(members.into_iter().map(Member::stop));
         let wrong: Vec<&String> = ended.iter().flat_map(|end| &end.wrong).collect();
         assert_eq!(wrong, Vec::<&String>::new());
@@ -329,7 +375,7 @@ mod real {
         if is_full() {
             assert!(second_half < first_half + GROWTH_MIB_MAX, "{first_half} MiB, then {second_half} MiB");
         }
-        let [killed, slept, added, removed, restarts] = done;
+        let [killed, slept, added, removed, restarts, naps, grown, transactions, remade] = done;
         Report::new("the keyed runtime at full rate with random faults")
             .figure("duration in s", length.as_secs())
             .figure("records", written)
@@ -339,6 +385,11 @@ mod real {
             .figure("members added", added)
             .figure("members removed", removed)
             .figure("broker killed -9 and restarted", restarts)
+            .figure("broker put to sleep for longer than a session", naps)
+            .figure("partitions added", grown)
+            .figure("transactions committed, and as many aborted", transactions)
+            .figure("topics deleted and created again", remade)
+            .figure("records beside, in those topics", side.written())
             .figure("lost", lost)
             .figure(
                 "records repeated, as those told that ended in order",
