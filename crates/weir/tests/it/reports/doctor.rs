@@ -7,8 +7,9 @@ mod real {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::client::DefaultClientContext;
     use rdkafka::config::ClientConfig;
-    use std::io::Write as _;
-    use std::net::TcpStream;
+    use std::net::SocketAddr;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpSocket, TcpStream};
     use weir_testkit::engine::hbase::{HBase, Line};
     use weir_testkit::engine::kafka::Kafka;
     use weir_testkit::engine::process::free_port;
@@ -27,6 +28,18 @@ mod real {
         for result in runtime.block_on(admin.create_topics(&new, &AdminOptions::new())).unwrap() {
             result.unwrap();
         }
+    }
+
+    /// Begins as a region server that logs in by Kerberos does, from another machine than HBase's.
+    fn kerberos_login(sink: SocketAddr) -> TcpStream {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            let mut stream = socket.connect(sink).await.unwrap();
+            stream.write_all(b"HBas\x00\x51").await.unwrap();
+            stream
+        })
     }
 
     /// The finding with all of these words, as its line and its fix; panics with the report when there is none.
@@ -98,9 +111,7 @@ mod real {
         check(&report, "warning", &["no weir run answers there"], "weir run");
         weir.start();
         wait_until("the call fails", DEADLINE, || weir.get("/board").contains("hbase.gone.wal"));
-        // A region server that logs in by Kerberos begins so.
-        let mut kerberos = TcpStream::connect(weir.port_of("main")).unwrap();
-        kerberos.write_all(b"HBas\x00\x51").unwrap();
+        let _kerberos = kerberos_login(weir.port_of("main"));
         wait_until("it is refused", DEADLINE, || weir.get("/board").contains("login is not supported"));
         let (code, report) = weir.check();
         assert_eq!(code, Some(1), "{report}");
@@ -123,7 +134,7 @@ mod real {
         );
         let never = ["table skips has DURABILITY => SKIP_WAL"];
         check(&report, "warning", &never, "hbase shell> alter 'skips', DURABILITY => 'USE_DEFAULT'");
-        let refused = ["region server 127.0.0.1 is refused", "login is not supported: Kerberos"];
+        let refused = ["region server 127.0.0.2 is refused", "login is not supported: Kerberos"];
         check(&report, "error", &refused, "");
         let kept = ["peer weir is not sent kept, families f: its own filter keeps them"];
         check(&report, "warning", &kept, "weir peer add --table kept --widen");
