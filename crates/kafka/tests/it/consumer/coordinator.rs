@@ -33,28 +33,36 @@ fn answer_commits(log: &EmbeddedLog) {
     log.cluster().clear_request_errors(RDKafkaApiKey::OffsetFetch);
 }
 
+/// A source of this protocol that is never told what its group has committed is closed, and does so in time.
+fn leaves_all_the_same(protocol: Protocol) {
+    let log = log(2);
+    refuse_commits(&log, Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
+    let mut source =
+        KafkaSource::new(SourceConfig { protocol, ..SourceConfig::new(&log.bootstrap(), "g", &["t"]) });
+    let (ended, has_ended) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        source.start(Wake::default()).unwrap();
+        let mut events = Vec::new();
+        while !events.iter().any(|event| matches!(event, Event::Trouble(_))) {
+            source.events(&mut events);
+            std::thread::yield_now();
+        }
+        let closing = Instant::now();
+        source.close();
+        ended.send(closing.elapsed()).unwrap();
+    });
+    let took = has_ended.recv_timeout(Duration::from_secs(40)).expect("close() returns");
+    assert!(took < Duration::from_secs(8), "{protocol:?}: it took {took:?} to leave the group");
+}
+
 #[test]
-fn a_source_that_never_learned_what_is_committed_leaves_the_group_all_the_same() {
-    for protocol in [Protocol::Cooperative, Protocol::Eager] {
-        let log = log(2);
-        refuse_commits(&log, Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS);
-        let mut source =
-            KafkaSource::new(SourceConfig { protocol, ..SourceConfig::new(&log.bootstrap(), "g", &["t"]) });
-        let (ended, has_ended) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            source.start(Wake::default()).unwrap();
-            let mut events = Vec::new();
-            while !events.iter().any(|event| matches!(event, Event::Trouble(_))) {
-                source.events(&mut events);
-                std::thread::yield_now();
-            }
-            let closing = Instant::now();
-            source.close();
-            ended.send(closing.elapsed()).unwrap();
-        });
-        let took = has_ended.recv_timeout(Duration::from_secs(40)).expect("close() returns");
-        assert!(took < Duration::from_secs(8), "{protocol:?}: it took {took:?} to leave the group");
-    }
+fn a_source_that_never_learned_what_is_committed_leaves_the_cooperative_group_all_the_same() {
+    leaves_all_the_same(Protocol::Cooperative);
+}
+
+#[test]
+fn a_source_that_never_learned_what_is_committed_leaves_the_eager_group_all_the_same() {
+    leaves_all_the_same(Protocol::Eager);
 }
 
 #[tokio::test(flavor = "multi_thread")]
