@@ -416,7 +416,8 @@ impl LogSource for KafkaSource {
             let (lender, wholes, errors) = (&self.lender, &mut own.wholes, &mut errors);
             met = own.queue.read(count_max, budget, Into { place, lender, wholes, records, errors });
         }
-        self.read_to = met.end;
+        // What stands behind an error was not handed out: the end says nothing of it.
+        self.read_to = met.end.filter(|_| errors.is_empty());
         if !errors.is_empty() {
             own.is_damaged = errors.iter().any(|error| is_damage(error.code.into()));
             if own.is_damaged

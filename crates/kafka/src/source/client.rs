@@ -180,6 +180,7 @@ impl KafkaSource {
         self.refused.clear();
         self.unread = Unread::default();
         self.misplaced.clear();
+        self.maps.forget_sent();
         self.is_asking = false;
         (self.commits, self.positions) = (None, None);
         let committed = self.committed.take().map(GroupCommits::end);

@@ -101,6 +101,11 @@ impl Maps {
         self.sent.insert(number, commits);
     }
 
+    /// Forgets commits whose answers cannot come any more: their client was given up.
+    pub(super) fn forget_sent(&mut self) {
+        self.sent.clear();
+    }
+
     /// Takes the partitions out of an answer whose metadata was refused: their commits, with shorter metadata.
     pub(super) fn shorter(&mut self, answer: &mut CommitAnswer) -> Vec<Commit> {
         let sent = self.sent.remove(&answer.number).unwrap_or_default();

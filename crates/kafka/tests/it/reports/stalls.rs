@@ -84,6 +84,7 @@ fn a_property_with_a_field_of_its_own_is_refused_by_name() {
 /// On a real broker.
 mod real {
     use super::*;
+    use crate::consumer::kill::committed;
     use rdkafka::ClientConfig;
     use rdkafka::admin::{AdminClient, AdminOptions};
     use rdkafka::client::DefaultClientContext;
@@ -265,6 +266,10 @@ mod real {
         let counts = running.stop(Duration::from_secs(5)).await.unwrap();
         assert_eq!(counts.received, 2 + 2 + 5, "{:?}", done.lock().unwrap());
         assert!(!has(&done, "damaged/0", "after") && !has(&done, "damaged/1", "after"));
+        for (partition, expect) in [(0, 2), (1, 2), (2, 5)] {
+            let found = committed(kafka, "damaged", "damaged", partition).map(|(offset, _)| offset);
+            assert_eq!(found, Some(expect), "nothing behind the damage of {partition} is committed");
+        }
         let mut reader =
             Reader::open(&kafka.bootstrap(), &BTreeMap::new(), &["damaged".to_owned()], Start::Beginning)
                 .unwrap();
